@@ -1,0 +1,1 @@
+"""Worlds with known answers and conformance checks; public, for whoever adds an encoder or a model."""

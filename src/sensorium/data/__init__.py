@@ -1,0 +1,1 @@
+"""Tables become a catalogue, people and events: rows inside, ids outside."""

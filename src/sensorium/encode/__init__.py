@@ -1,0 +1,1 @@
+"""Pretrained encoders: from content to one vector a modality."""

@@ -1,0 +1,42 @@
+"""What an encoder is: it turns contents of one modality into vectors of one size. Absence and caching live in `run.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from sensorium.arrays import Floats
+from sensorium.data.content import Content
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(stage, done, total); total 0 where it is not known."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress of those who want none."""
+
+
+class Encoder(Protocol):
+    """**Shapes** encode: B contents → (B, size) float32, finite, no None among them; the same content gives the same vector.
+
+    `fingerprint` changes whenever the vectors would (weights, preprocessing, size), and only then.
+    A content that cannot be decoded raises MediaError for that content alone: `run.py` encodes it by itself then.
+    """
+
+    modality: str
+    size: int
+    fingerprint: str
+
+    def encode(self, contents: Sequence[Content]) -> Floats: ...
+
+
+@runtime_checkable
+class Names(Protocol):
+    """An encoder that also says which of its known classes it sees: what ConSE stands on.
+
+    **Shapes** probabilities: B contents → (B, K) float32, rows sum to at most 1; `classes` their K English names.
+    """
+
+    classes: Sequence[str]
+
+    def probabilities(self, contents: Sequence[Content]) -> Floats: ...

@@ -1,0 +1,1 @@
+"""Honest measurement: splits, full rankings, intervals, knock-outs, one report."""

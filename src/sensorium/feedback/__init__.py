@@ -1,0 +1,1 @@
+"""The durable log of what people did since the last training."""

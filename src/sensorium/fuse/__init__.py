@@ -1,0 +1,1 @@
+"""One space out of several modalities, aligned with one another and with what the crowd did."""

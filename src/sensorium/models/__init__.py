@@ -1,0 +1,1 @@
+"""Recommenders: one file a method, all through the protocols of `model.py`."""

@@ -1,0 +1,91 @@
+"""What a recommender is. Settings are fitted into a model; a model scores histories; nothing else is needed to take part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.events import Events, Fold, Histories
+from sensorium.data.vectors import Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a model may know of items and people besides the events.
+
+    `items` (I, D) is the fused space; `views` the encoders' vectors by modality (I, D_m), of which fused is made;
+    `people` (U, P) what people say of themselves. `blocks` names the columns of `items` that one modality filled,
+    where fusion keeps them apart (concatenation does), so that a dot product splits exactly into modalities.
+    """
+
+    items: Vectors
+    views: Mapping[str, Vectors] = field(default_factory=dict)
+    people: Vectors | None = None
+    blocks: Mapping[str, slice] = field(default_factory=dict)
+
+    def without_content(self) -> Features:
+        """The same world seen by ids alone."""
+        return Features(Vectors.absent(len(self.items), 1, "none"))
+
+    def take(self, rows: Rows) -> Features:
+        """The features of some items."""
+        views = {modality: view.take(rows) for modality, view in self.views.items()}
+        return replace(self, items=self.items.take(rows), views=views)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A score taken apart: `values.sum((1, 2)) + base` is the score.
+
+    **Shapes** values (C, N, S): for each candidate, by event of the history and by source (`crowd`, or a modality);
+    base (C,): what no event carried (popularity, the profile).
+    """
+
+    values: Floats
+    base: Floats
+    sources: tuple[str, ...]
+
+
+class Model(Protocol):
+    """Learned state. Every field is an array, a number, a string, a tuple or another model: so it can be saved."""
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        """**Shapes** (B, C), C = all items the model knows where `candidates` is None. Higher is better; always finite."""
+        ...
+
+    def extended(self, features: Features) -> Model:
+        """The same model for a catalogue that has grown: `features` covers old rows and, after them, new ones."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A model that can take its score apart exactly; the others are explained by leaving events out."""
+
+    def parts(self, history: Histories, candidates: Rows) -> Parts: ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model whose score is a dot product, so that an index can find its candidates."""
+
+    def item_vectors(self) -> Floats: ...
+
+    def user_vectors(self, histories: Histories) -> Floats: ...
+
+
+class Recommender(Protocol):
+    """Settings: a frozen dataclass. The same events, features and `rng` seed give the same bytes."""
+
+    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> Model: ...
+
+
+@runtime_checkable
+class Tunes(Protocol):
+    """Settings that validation can choose: returns settings of the same class, fitted to nothing."""
+
+    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Recommender: ...

@@ -1,0 +1,81 @@
+"""Settings are frozen dataclasses; this room reads them from a recipe's mapping, and names the nearest word for a typo."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from sensorium.errors import RecipeError
+
+S = TypeVar("S")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or all of them when none is near.
+
+    >>> nearest("titel", ["title", "genre"])
+    "did you mean 'title'?"
+    """
+    known = list(known)
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(map(str, known)) if known else "none is known here"
+
+
+def read_settings(kind: type[S], values: Mapping[str, Any], *, where: str) -> S:
+    """An instance of the settings class `kind` from a mapping; nothing is ignored, nothing is guessed.
+
+    **Raises** RecipeError for a key that the class lacks or a value of another type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    hints = typing.get_type_hints(kind)
+    ready: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise RecipeError(f"{where}: unknown key {key!r}; {nearest(key, fields)}")
+        ready[key] = _as(hints[key], value, f"{where}.{key}")
+    try:
+        return kind(**ready)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _as(hint: Any, value: Any, where: str) -> Any:
+    """The value as the annotated type; only conversions that lose nothing (int to float, list to tuple)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            with_none = option is type(None) and value is None
+            try:
+                return None if with_none else _as(option, value, where)
+            except RecipeError:
+                continue
+        raise RecipeError(f"{where}: {value!r} fits none of {hint}")
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise RecipeError(f"{where}: {value!r} is not known; {nearest(str(value), map(str, arguments))}")
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_as(arguments[0], entry, where) for entry in value)
+    if origin in (Mapping, dict) or (origin is not None and issubclass(origin, Mapping)):
+        if isinstance(value, Mapping):
+            return {str(k): _as(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        hint in (str, bool) and isinstance(value, hint)
+    ):
+        return value
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return read_settings(hint, value, where=where)
+    elif hint is Any:
+        return value
+    raise RecipeError(f"{where}: {value!r} should be {getattr(hint, '__name__', hint)}")

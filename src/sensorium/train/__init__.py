@@ -1,0 +1,1 @@
+"""What training needs: losses, negatives, loops, and the ranking of held-out targets on a validation fold."""
