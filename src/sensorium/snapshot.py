@@ -1,0 +1,281 @@
+"""A snapshot is everything one version of a run knows: frozen in memory, written in one move, checked when read.
+
+On disk it is a folder: `manifest.json` (a tree of plain values), `arrays.safetensors` (every array), `catalog.jsonl` and
+`people.jsonl` (content). Nothing in it is code: a class is named, looked up among Sensorium's own dataclasses, and built
+from its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import Attributes, Content, Media, Text
+from sensorium.data.events import Events
+from sensorium.data.ids import Ids
+from sensorium.data.vectors import Vectors
+from sensorium.encode.encoder import Encoder
+from sensorium.errors import SensoriumError, SnapshotError
+from sensorium.fuse.fusion import Aligner, FusionModel
+from sensorium.models.model import Features, Model, Recommender
+
+FORMAT = 1
+ROOMS = ("data", "encode", "fuse", "models")  # the rooms whose dataclasses may be named in a manifest
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One version of a run. `position` is how far in the feedback log it has read; `recipe` its canonical text."""
+
+    catalog: Catalog
+    people: Catalog | None
+    user_ids: Ids
+    events: Events
+    views: Mapping[str, Vectors]
+    people_views: Mapping[str, Vectors]
+    encoders: Mapping[str, Encoder]  # only those that were fitted to the catalogue (attributes); the others are by name
+    people_encoders: Mapping[str, Encoder]
+    fusion: FusionModel
+    people_fusion: FusionModel | None
+    aligner: Aligner | None  # puts a query of words where the pictures and the sounds are
+    features: Features
+    recommender: Recommender
+    model: Model
+    recipe: str
+    position: int = 0
+    hidden: tuple[int, ...] = ()
+    trials: tuple[Any, ...] = ()
+
+
+# --- values <-> plain trees ---------------------------------------------------------------------------------------
+
+
+def plain(value: Any, arrays: Arrays, path: str) -> Any:
+    """The value as JSON-ready data; its arrays go into `arrays` under their path."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else {"~": "float", "value": repr(float(value))}
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            return {"~": "objects", "values": [plain(entry, arrays, path) for entry in value.tolist()]}
+        if value.dtype.kind == "U":
+            return {"~": "strings", "values": value.tolist()}
+        arrays[path] = np.ascontiguousarray(value)
+        return {"~": "array", "name": path}
+    if sparse.issparse(value):
+        value = value.tocsc() if value.format == "csc" else value.tocsr()
+        for name in ("data", "indices", "indptr"):
+            arrays[f"{path}.{name}"] = getattr(value, name)
+        return {"~": "sparse", "format": value.format, "shape": list(value.shape), "name": path}
+    if isinstance(value, Ids):
+        return {"~": "ids", "values": list(value)}
+    if isinstance(value, slice):
+        return {"~": "slice", "values": [value.start, value.stop]}
+    if isinstance(value, Path):
+        return {"~": "path", "value": str(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {
+            f.name: plain(getattr(value, f.name), arrays, f"{path}.{f.name}")
+            for f in dataclasses.fields(value)
+            if f.init
+        }
+        return {"~": "object", "class": f"{kind.__module__}:{kind.__qualname__}", "fields": fields}
+    if isinstance(value, Mapping):
+        return {"~": "map", "entries": [[str(k), plain(v, arrays, f"{path}.{k}")] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        kind_name = "tuple" if isinstance(value, tuple) else "list"
+        return {"~": kind_name, "values": [plain(v, arrays, f"{path}.{place}") for place, v in enumerate(value)]}
+    raise SnapshotError(f"{path}: a {type(value).__name__} cannot be saved")
+
+
+def rebuilt(tree: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The value that `plain` took apart. **Raises** SnapshotError for anything it would not have written."""
+    if not isinstance(tree, dict):
+        if isinstance(tree, list):
+            raise SnapshotError("the manifest holds a bare list")
+        return tree
+    match tree["~"]:
+        case "float":
+            return float(tree["value"])
+        case "objects":
+            out = np.empty(len(tree["values"]), object)
+            out[:] = [rebuilt(entry, arrays) for entry in tree["values"]]
+            return out
+        case "strings":
+            return np.array(tree["values"], dtype=str)
+        case "array":
+            return arrays[tree["name"]]
+        case "sparse":
+            parts = tuple(arrays[f"{tree['name']}.{name}"] for name in ("data", "indices", "indptr"))
+            kind = sparse.csc_array if tree["format"] == "csc" else sparse.csr_array
+            matrix = kind(parts, shape=tuple(tree["shape"]))
+            matrix.check_format(full_check=True)
+            return matrix
+        case "ids":
+            return Ids(tree["values"])
+        case "slice":
+            return slice(*tree["values"])
+        case "path":
+            return Path(tree["value"])
+        case "object":
+            return _object(tree, arrays)
+        case "map":
+            return {key: rebuilt(value, arrays) for key, value in tree["entries"]}
+        case "tuple":
+            return tuple(rebuilt(value, arrays) for value in tree["values"])
+        case "list":
+            return [rebuilt(value, arrays) for value in tree["values"]]
+    raise SnapshotError(f"the manifest holds an unknown kind of value: {tree['~']!r}")
+
+
+def _object(tree: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    module, _, name = tree["class"].partition(":")
+    place = module.split(".")
+    if len(place) < 3 or place[0] != "sensorium" or place[1] not in ROOMS or not name.isidentifier():
+        raise SnapshotError(f"the manifest names {tree['class']!r}, which is no class of Sensorium's")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise SnapshotError(f"the manifest names {tree['class']!r}, which this version does not have") from None
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or kind.__module__ != module:
+        raise SnapshotError(f"the manifest names {tree['class']!r}, which is no dataclass")
+    fields = {name: rebuilt(value, arrays) for name, value in tree["fields"].items()}
+    return kind(**fields)
+
+
+# --- catalogues ---------------------------------------------------------------------------------------------------
+
+
+def _lines(catalog: Catalog) -> Iterator[str]:
+    for row, name in enumerate(catalog.ids):
+        line: dict[str, Any] = {"id": name}
+        if row < len(catalog.titles) and catalog.titles[row]:
+            line["title"] = catalog.titles[row]
+        for modality, column in catalog.content.items():
+            match column[row]:
+                case Text(fields):
+                    line[modality] = {"text": [list(pair) for pair in fields]}
+                case Media(paths):
+                    line[modality] = {"files": [str(path) for path in paths]}
+                case Attributes(values):
+                    line[modality] = {
+                        "attributes": {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+                    }
+                case _:  # absent; a ready vector stands in the views already
+                    continue
+        yield json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _content(entry: Mapping[str, Any]) -> Content:
+    if "text" in entry:
+        return Text(tuple((str(f), str(v)) for f, v in entry["text"]))
+    if "files" in entry:
+        return Media(tuple(Path(path) for path in entry["files"]))
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["attributes"].items()}
+    return Attributes(values)
+
+
+def _catalog(path: Path, modalities: list[str]) -> Catalog:
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    content = {m: [_content(row[m]) if m in row else None for row in rows] for m in modalities}
+    return Catalog(Ids(row["id"] for row in rows), content, [row.get("title", "") for row in rows])
+
+
+# --- writing and reading ------------------------------------------------------------------------------------------
+
+
+def write(snapshot: Snapshot, folder: Path) -> None:
+    """The snapshot as a new folder: complete or not there at all. The same snapshot gives the same bytes."""
+    from safetensors.numpy import save_file
+
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        arrays: Arrays = {}
+        tree = {
+            f.name: plain(getattr(snapshot, f.name), arrays, f.name)
+            for f in dataclasses.fields(Snapshot)
+            if f.name not in ("catalog", "people")
+        }
+        save_file(arrays, draft / "arrays.safetensors")
+        for name in ("catalog", "people"):
+            catalog = getattr(snapshot, name)
+            if catalog is not None:
+                (draft / f"{name}.jsonl").write_text("".join(_lines(catalog)), "utf-8")
+                tree[name] = {"modalities": list(catalog.content)}
+        manifest = {"format": FORMAT, "files": {p.name: _digest(p) for p in sorted(draft.iterdir())}, "snapshot": tree}
+        (draft / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
+        for path in draft.iterdir():
+            _flush(path)
+        _flush(draft)
+        os.replace(draft, folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def read(folder: Path) -> Snapshot:
+    """The snapshot of a folder. **Raises** SnapshotError where a file is missing, damaged, or not what `write` writes."""
+    from safetensors.numpy import load_file
+
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        if manifest["format"] != FORMAT:
+            raise SnapshotError(
+                f"{folder}: saved in format {manifest['format']}, this version reads {FORMAT}; train the run again"
+            )
+        for name, expected in manifest["files"].items():
+            if Path(name).name != name or _digest(folder / name) != expected:
+                raise SnapshotError(f"{folder / name}: damaged (its digest does not match); train the run again")
+        tree = dict(manifest["snapshot"])
+        arrays = load_file(folder / "arrays.safetensors")
+        for array in arrays.values():
+            array.setflags(write=False)
+        ready: dict[str, Any] = {}
+        for name in ("catalog", "people"):
+            entry = tree.pop(name, None)
+            ready[name] = _catalog(folder / f"{name}.jsonl", entry["modalities"]) if entry else None
+        ready |= {name: rebuilt(value, arrays) for name, value in tree.items()}
+        return Snapshot(**ready)
+    except FileNotFoundError as error:
+        raise SnapshotError(f"{folder}: no snapshot here ({Path(str(error.filename)).name} is missing)") from None
+    except SensoriumError:
+        raise
+    except Exception as error:
+        raise SnapshotError(f"{folder}: not a snapshot of Sensorium ({type(error).__name__}: {error})") from None
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """The file's bytes (or the folder's entries) on disk, so that a power cut cannot leave half a run behind."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
