@@ -28,7 +28,7 @@ class Concat:
     0 leaves it out).
     """
 
-    size: int = 256
+    size: int = 512
     shrinkage: float = 0.1
     weights: Mapping[str, float] = field(default_factory=dict)
 

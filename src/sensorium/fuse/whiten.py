@@ -51,7 +51,7 @@ class Whitening:
         return Vectors(values, np.einsum("ij,ij->i", values, values) > 0, vectors.source)
 
 
-def whitening(vectors: Vectors, size: int = 256, *, shrinkage: float = 0.1) -> Whitening:
+def whitening(vectors: Vectors, size: int = 512, *, shrinkage: float = 0.1) -> Whitening:
     """Centre and principal axes of the rows that are present, at most `size` of them.
 
     Encoders put nearly all vectors into one narrow cone, and a few strong directions (brightness of the picture, length
