@@ -1,0 +1,146 @@
+"""From a query to a ranking, on one page: history → allowed → candidates → scores → order → reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from sensorium.arrays import Floats, Rows, best
+from sensorium.data.catalog import Catalog
+from sensorium.data.events import Events, Histories
+from sensorium.data.ids import Ids
+from sensorium.errors import ShapeError
+from sensorium.index.index import Index
+from sensorium.models.model import Features, Model
+from sensorium.rank.candidates import FOUND, candidates
+from sensorium.rank.explain import reasons_of, taken_apart
+from sensorium.rank.filters import allowed
+from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
+from sensorium.rank.lookup import Lookup, look_up
+from sensorium.rank.query import Query, Ranking, Recommendation
+from sensorium.rank.rerank import spread_out
+
+
+class Answering(Protocol):
+    """What answering needs of a snapshot. `hidden`: rows that are never shown (withdrawn, forgotten)."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def user_ids(self) -> Ids: ...
+    @property
+    def events(self) -> Events: ...
+    @property
+    def features(self) -> Features: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def index(self) -> Index | None: ...
+    @property
+    def hidden(self) -> Collection[int]: ...
+
+
+def answer(
+    snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None
+) -> Ranking:
+    """The ranking for one query. `live`: the log's entries of this person after the snapshot's position.
+
+    A known person, a new one with a few live events, a session (`like`), an item nobody saw and a stranger go the same
+    way: a history, perhaps empty, is scored. `lookup` saves building the tables again for every query.
+
+    **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
+    names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
+    """
+    catalog, events, features, model = snapshot.catalog, snapshot.events, snapshot.features, snapshot.model
+    tables = lookup or look_up(catalog, events)
+    notes: list[str] = []
+    history = _history(snapshot, query, live, tables, notes)
+    without = _without(snapshot, query, history, notes)
+    keep = allowed(len(catalog), tables.columns, query.rules, without=without)
+    pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
+    if not len(pool.rows):
+        why = (
+            "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
+        )
+        return Ranking((), type(model).__name__, 0, (*notes, why))
+    scores = _scores(model, history, pool.rows, len(catalog))
+    told = scores
+    if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
+        notes.append("nothing in the history tells items apart: popular items are shown")
+        told = scores = tables.popularity[pool.rows]
+        history = history.only(np.zeros(len(history.item), bool))
+    first = best(scores[None, :], query.k if query.diversity == 0 else max(100, 10 * query.k))[0][0]
+    if query.diversity:
+        first = first[spread_out(scores[first], features.items.values[pool.rows[first]], query.k, query.diversity)]
+    rows, told = pool.rows[first], told[first]
+    found = [FOUND[place] for place in pool.found[first]]
+    items = _told(snapshot, history, rows, told, found, query.explain, notes)
+    return Ranking(items, type(model).__name__, len(pool.rows), tuple(notes))
+
+
+def _history(
+    snapshot: Answering, query: Query, live: Iterable[Happened], tables: Lookup, notes: list[str]
+) -> Histories:
+    """The history of the person, of the session, or of nobody."""
+    items, events = snapshot.catalog.ids, snapshot.events
+    user = int(snapshot.user_ids.rows([query.user])[0]) if query.user is not None else -1
+    usual = usual_rating(events, tables, user)
+    acts, unknown = acts_of(live, items, usual=usual, scale=tables.scale)
+    if unknown:
+        notes.append(f"{len(unknown)} live events are for items not in this run, such as {unknown[0]!r}")
+    like, unlike = ([items.row(name) for name in names] for names in (query.like, query.unlike))
+    history = history_of(
+        events, tables, user, acts=acts, people=snapshot.features.people, like=like, unlike=unlike, now=query.now
+    )
+    if user < 0 and query.user is not None and not acts:
+        notes.append(f"no events of user {query.user!r} in this run: answered as a stranger")
+    return history
+
+
+def _without(snapshot: Answering, query: Query, history: Histories, notes: list[str]) -> Rows:
+    """Rows that may not be recommended whatever their score."""
+    ids = snapshot.catalog.ids
+    excluded = ids.rows(query.exclude)
+    if (excluded < 0).any():
+        notes.append(f"{int((excluded < 0).sum())} excluded ids are not in this run")
+    named = ids.rows([*query.like, *query.unlike])
+    seen = rejected(history) if query.repeat else history.item.astype(np.int64)
+    hidden = np.fromiter(snapshot.hidden, np.int64)
+    return np.concatenate([excluded[excluded >= 0], named, seen, hidden])
+
+
+def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
+    """The scores (C,) of the candidates; nearly all of them are quicker scored as all."""
+    scores = model.score(history, rows if len(rows) < items / 2 else None)[0]
+    if len(rows) < items / 2:
+        return scores
+    if len(scores) != items:
+        raise ShapeError(
+            f"the model knows {len(scores)} items, the catalogue has {items}; extend the model or train again"
+        )
+    return scores[rows]
+
+
+def _told(
+    snapshot: Answering, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], explain: bool,
+    notes: list[str],
+) -> tuple[Recommendation, ...]:  # fmt: skip
+    """The chosen rows in outside ids, with their reasons where these were asked for."""
+    catalog = snapshot.catalog
+    names = [(catalog.ids[row], catalog.title(row)) for row in rows]
+    if not explain:
+        return tuple(Recommendation(*name, float(s), f) for name, s, f in zip(names, scores, found, strict=True))
+    if not len(history.item):
+        return tuple(
+            Recommendation(*name, float(s), f, (), float(s)) for name, s, f in zip(names, scores, found, strict=True)
+        )
+    parts, way = taken_apart(snapshot.model, history, rows, scores, snapshot.features)
+    if way == "occlusion":
+        notes.append("reasons were found by leaving events out; their sources by likeness of content")
+    entries = []
+    for place, (name, score, source) in enumerate(zip(names, scores, found, strict=True)):
+        reasons, base = reasons_of(parts, place, float(score), history, catalog)
+        entries.append(Recommendation(*name, float(score), source, reasons, base))
+    return tuple(entries)

@@ -1,0 +1,68 @@
+"""Which items may be recommended at all: not seen, not hidden, not excluded, and as the rules ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.errors import RecipeError
+from sensorium.rank.lookup import Column
+from sensorium.rank.query import Rule, number_of
+from sensorium.settings import nearest
+
+Mask = NDArray[np.bool_]
+
+
+def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *, without: Iterable[int] = ()) -> Mask:
+    """The items (I,) that fulfil every rule and are not among the rows `without`. **Cost** O(I) a rule."""
+    keep = np.ones(items, bool)
+    for rule in rules:
+        keep &= fulfilled(rule, columns, items)
+    keep[np.fromiter(without, np.int64)] = False
+    return keep
+
+
+def fulfilled(rule: Rule, columns: Mapping[str, Column], items: int) -> Mask:
+    """The items (I,) that fulfil one rule. Words are compared without regard to case.
+
+    **Raises** RecipeError for an attribute that no item states, for an order over words, and for a word that the
+    attribute never takes (a typing error would otherwise quietly return nothing); each names the nearest known.
+    """
+    if rule.attribute not in columns:
+        raise RecipeError(f"rule {str(rule)!r}: no item has {rule.attribute!r}; {nearest(rule.attribute, columns)}")
+    column = columns[rule.attribute]
+    if rule.operator in ("<", ">", "<=", ">="):
+        return _ordered(rule, column)
+    mask = np.zeros(items, bool)
+    for value in rule.values:
+        number = number_of(value)
+        rows = column.words.get(value.casefold())
+        if rows is not None:
+            mask[rows] = True
+        elif column.words and (number is None or not np.isfinite(column.numbers).any()):
+            hint = nearest(value, column.spelled) if len(column.spelled) <= 20 else _close(value, column.spelled)
+            raise RecipeError(f"rule {str(rule)!r}: {rule.attribute} is never {value!r}; {hint}")
+        elif number is None:
+            raise RecipeError(f"rule {str(rule)!r}: {rule.attribute} is a number or a date, {value!r} is neither")
+        if number is not None:
+            mask |= column.numbers == number
+    return ~mask if rule.operator == "!=" else mask
+
+
+def _ordered(rule: Rule, column: Column) -> Mask:
+    bound = rule.number
+    if bound is None or not np.isfinite(column.numbers).any():
+        raise RecipeError(f"rule {str(rule)!r}: {rule.attribute} holds words; ask with = or !=")
+    with np.errstate(invalid="ignore"):  # an item that does not state it is NaN, and fulfils no order
+        if rule.operator == "<=":
+            return column.numbers <= bound
+        if rule.operator == ">=":
+            return column.numbers >= bound
+        return column.numbers < bound if rule.operator == "<" else column.numbers > bound
+
+
+def _close(word: str, known: Sequence[str]) -> str:
+    hint = nearest(word, known)
+    return hint if hint.startswith("did") else f"it takes {len(known)} values"

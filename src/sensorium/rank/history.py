@@ -1,0 +1,122 @@
+"""The history that a model is asked with: what the snapshot knows, what the log added since, and what the query names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from sensorium.data.events import KINDS, Events, Histories
+from sensorium.data.ids import Ids
+from sensorium.data.vectors import Vectors
+from sensorium.rank.lookup import Lookup
+
+
+class Happened(Protocol):
+    """What a log entry says, in outside ids."""
+
+    @property
+    def item(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def time(self) -> float: ...
+    @property
+    def value(self) -> float | None: ...
+
+
+class Act(NamedTuple):
+    """An event of one person, in rows."""
+
+    item: int
+    kind: str
+    weight: float
+    time: float
+
+
+def acts_of(
+    happened: Iterable[Happened], items: Ids, *, usual: float | None, scale: float, weights: Mapping[str, float] = KINDS
+) -> tuple[list[Act], list[str]]:
+    """Log entries as acts, and the ids that the catalogue lacks.
+
+    A rating weighs 1 + (value − `usual`) ÷ `scale`, as in training; `usual` is the person's mean, None where unknown
+    (then the mean of the ratings at hand).
+    """
+    entries = list(happened)
+    rated = [e.value for e in entries if e.kind == "rating" and e.value is not None]
+    middle = usual if usual is not None else float(np.mean(rated)) if rated else 0.0
+    acts, unknown = [], []
+    for entry in entries:
+        if entry.item not in items:
+            unknown.append(entry.item)
+            continue
+        weight = weights.get(entry.kind, 1.0)
+        if entry.kind == "rating" and entry.value is not None and scale > 0:
+            weight *= 1 + (entry.value - middle) / scale
+        acts.append(Act(items.row(entry.item), entry.kind, weight, entry.time))
+    return acts, unknown
+
+
+def usual_rating(events: Events, lookup: Lookup, user: int) -> float | None:
+    """The mean of a person's ratings in the snapshot; None where there are none."""
+    if "rating" not in events.kinds:
+        return None
+    mine = lookup.by_user.of(user)
+    values = events.value[mine[events.kind[mine] == events.kinds.index("rating")]]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else None
+
+
+def history_of(
+    events: Events, lookup: Lookup, user: int, *, acts: Sequence[Act] = (), people: Vectors | None = None,
+    like: Sequence[int] = (), unlike: Sequence[int] = (), now: float | None = None,
+) -> Histories:  # fmt: skip
+    """One history (B = 1): the snapshot's events of a row (−1: nobody), then `acts` by time, then the query's items.
+
+    `unlike` and `like` are events of this moment, `like` the newest. `now` defaults to the newest event's time, else to
+    the last of the snapshot. A kind that the snapshot does not know is added after its own. Cost O(own events).
+    """
+    mine = lookup.by_user.of(user)
+    acts = sorted(acts, key=lambda act: act.time)
+    end = float(events.time[mine[-1]]) if len(mine) else float(events.time[-1]) if len(events) else 0.0
+    if acts:
+        end = max(end, acts[-1].time) if events.timed else end + len(acts)
+    moment = end if now is None else now
+    against = next((kind for kind in events.kinds if KINDS.get(kind, 1.0) < 0), "dislike")
+    in_favour = next((k for k in ("view", "click", "play") if k in events.kinds), _usual_kind(events))
+    fresh = [
+        *acts,
+        *(Act(item, against, KINDS[against], moment) for item in unlike),
+        *(Act(item, in_favour, KINDS.get(in_favour, 1.0), moment) for item in like),
+    ]
+    kinds = (*events.kinds, *dict.fromkeys(act.kind for act in fresh if act.kind not in events.kinds))
+    time = np.concatenate([events.time[mine], np.array([act.time for act in fresh], np.float64)])
+    if not events.timed and len(acts):  # places in the file go on counting; a clock among them would mean nothing
+        begin = len(mine)
+        time[begin : begin + len(acts)] = end - len(acts) + 1 + np.arange(len(acts))
+    order = np.argsort(time, kind="stable")
+    item = np.concatenate([events.item[mine], np.array([act.item for act in fresh], np.int32)])
+    kind = np.concatenate([events.kind[mine], np.array([kinds.index(act.kind) for act in fresh], np.int16)])
+    weight = np.concatenate([events.weight[mine], np.array([act.weight for act in fresh], np.float32)])
+    profile = None
+    if people is not None:
+        inside = 0 <= user < len(people)
+        profile = people.values[user : user + 1] if inside else np.zeros((1, people.size), np.float32)
+    return Histories(
+        start=np.array([0, len(item)], np.int64), item=item[order].astype(np.int32), kind=kind[order].astype(np.int16),
+        weight=weight[order].astype(np.float32), time=time[order], now=np.array([moment], np.float64), kinds=kinds,
+        user=np.array([user], np.int64), profile=profile, timed=events.timed,
+    )  # fmt: skip
+
+
+def rejected(history: Histories) -> np.ndarray:
+    """The rows of a history's items whose newest event speaks against them."""
+    against = np.array([KINDS.get(kind, 1.0) < 0 for kind in history.kinds] or [False])[history.kind]
+    items, newest = np.unique(history.item[::-1], return_index=True)
+    return items[against[::-1][newest]].astype(np.int64)
+
+
+def _usual_kind(events: Events) -> str:
+    """The kind that speaks for an item and stands first; `view` where there is none."""
+    return next((kind for kind in events.kinds if KINDS.get(kind, 1.0) > 0), "view")

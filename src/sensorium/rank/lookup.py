@@ -1,0 +1,122 @@
+"""What answering looks up, built once a snapshot: events by person and by item, popularity, attributes in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import ATTRIBUTES, Attributes
+from sensorium.data.events import Events, confidence
+
+HALF_LIFE_SECONDS = 90 * 86400.0  # after which an event counts half for popularity
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The places of events by owner: those of owner r are `order[start[r]:start[r + 1]]`, oldest first."""
+
+    order: Rows
+    start: Rows
+
+    def of(self, owner: int) -> Rows:
+        """The places of one owner's events; empty for a row that has none."""
+        if not 0 <= owner < len(self.start) - 1:
+            return self.order[:0]
+        return self.order[self.start[owner] : self.start[owner + 1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One attribute of all items. A number is NaN, a word list empty, where an item does not state it.
+
+    **Shapes** numbers (I,); stated (I,); words: lower-case word → rows that have it.
+    """
+
+    numbers: NDArray[np.float64]
+    stated: NDArray[np.bool_]
+    words: Mapping[str, Rows]
+    spelled: tuple[str, ...]  # words as the catalogue writes them, for hints
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Read-only tables beside a snapshot; nothing in it is learnt, all of it follows from catalogue and events."""
+
+    by_user: Places
+    by_item: Places
+    popularity: Floats  # (I,)
+    popular: Rows  # rows by falling popularity, those with any
+    new: Rows  # rows that nobody has touched, the latest added first
+    columns: Mapping[str, Column]
+    scale: float  # half the width of the rating scale
+
+
+def look_up(catalog: Catalog, events: Events) -> Lookup:
+    """The tables for a catalogue and its events. **Cost** O(E log E + I·attributes), once a snapshot."""
+    count = np.bincount(events.item, minlength=len(catalog))
+    popularity = _popularity(events, len(catalog))
+    order = np.argsort(-popularity, kind="stable")
+    rated = events.value[np.isfinite(events.value) & (_kind(events, "rating"))]
+    return Lookup(
+        by_user=places(events.user, events.users), by_item=places(events.item, len(catalog)),
+        popularity=popularity, popular=order[popularity[order] > 0], new=np.flatnonzero(count == 0)[::-1].copy(),
+        columns=_columns(catalog), scale=float(np.ptp(rated)) / 2 if len(rated) else 0.0,
+    )  # fmt: skip
+
+
+def places(owner: NDArray[np.integer], owners: int) -> Places:
+    """Places of events by owner.
+
+    >>> by = places(np.array([1, 0, 1]), 3)
+    >>> by.of(1).tolist(), by.of(2).tolist(), by.of(-1).tolist()
+    ([0, 2], [], [])
+    """
+    counts = np.bincount(owner, minlength=owners) if len(owner) else np.zeros(owners, np.int64)
+    return Places(np.argsort(owner, kind="stable"), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _popularity(events: Events, items: int) -> Floats:
+    """How often each item was chosen, an event halving every ninety days where times are known."""
+    if not len(events):
+        return np.zeros(items, np.float32)
+    worth = np.maximum(confidence(events, 0.0), 0).astype(np.float64)
+    if events.timed:
+        worth *= 0.5 ** ((events.time[-1] - events.time) / HALF_LIFE_SECONDS)
+    return np.bincount(events.item, worth, minlength=items).astype(np.float32)
+
+
+def _kind(events: Events, name: str) -> NDArray[np.bool_]:
+    place = events.kinds.index(name) if name in events.kinds else -1
+    return events.kind == place
+
+
+def _columns(catalog: Catalog) -> dict[str, Column]:
+    """Attributes of the catalogue as one column a name, in the order in which the names first appear."""
+    numbers: dict[str, list[tuple[int, float]]] = {}
+    words: dict[str, dict[str, list[int]]] = {}
+    spelled: dict[str, dict[str, None]] = {}
+    stated: dict[str, list[int]] = {}
+    for row, content in enumerate(catalog.content.get(ATTRIBUTES, ())):
+        for name, value in content.values.items() if isinstance(content, Attributes) else ():
+            stated.setdefault(name, []).append(row)
+            if isinstance(value, int | float):
+                numbers.setdefault(name, []).append((row, float(value)))
+                continue
+            for word in dict.fromkeys((value,) if isinstance(value, str) else value):
+                words.setdefault(name, {}).setdefault(word.casefold(), []).append(row)
+                spelled.setdefault(name, {})[word] = None
+    columns = {}
+    for name, rows in stated.items():
+        line = np.full(len(catalog), np.nan)
+        for row, number in numbers.get(name, ()):
+            line[row] = number
+        mask = np.zeros(len(catalog), bool)
+        mask[rows] = True
+        index = {word: np.array(where, np.int64) for word, where in words.get(name, {}).items()}
+        columns[name] = Column(line, mask, index, tuple(spelled.get(name, ())))
+    return columns

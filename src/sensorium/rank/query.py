@@ -1,0 +1,164 @@
+"""What is asked and what is answered: a query with its rules, a ranking with its reasons."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sensorium.errors import RecipeError
+
+MOST = 1000  # results of one query
+_RULE = re.compile(r"\s*([^<>=!|]+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on one attribute. `values` are alternatives; an order (`<=` …) takes one number or date.
+
+    `=` holds where the attribute (or one entry of its list) is among the values; `!=` where none is. An item that does
+    not state the attribute fulfils only `!=`.
+    """
+
+    attribute: str
+    operator: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.attribute}{self.operator}{'|'.join(self.values)}"
+
+    @property
+    def number(self) -> float | None:
+        """The one value as a number, or a date as seconds since 1970; None where it is neither."""
+        return number_of(self.values[0])
+
+
+def parse_rule(text: str) -> Rule:
+    """A rule from one line. **Raises** RecipeError that shows the line and how a rule looks.
+
+    >>> parse_rule("price<=20")
+    Rule(attribute='price', operator='<=', values=('20',))
+    >>> parse_rule("genres = Comedy|Drama").values
+    ('Comedy', 'Drama')
+    """
+    found = _RULE.fullmatch(text)
+    if not found or not found[3]:
+        raise RecipeError(f"rule {text!r}: write 'price<=20', 'genres=Comedy|Drama' or 'genres!=Horror'")
+    name, operator, right = found[1], found[2].replace("==", "="), found[3]
+    values = tuple(part.strip() for part in right.split("|"))
+    if "" in values:
+        raise RecipeError(f"rule {text!r}: a value between the bars is empty")
+    rule = Rule(name, operator, values)
+    if operator in ("<", ">", "<=", ">=") and (len(values) > 1 or rule.number is None):
+        raise RecipeError(f"rule {text!r}: {operator} needs one number or date (2024-05-31), not {right!r}")
+    return rule
+
+
+def number_of(text: str) -> float | None:
+    """A number, or a date or moment of ISO 8601 as seconds since 1970 (UTC where no zone is given); None for neither.
+
+    >>> number_of("1970-01-02"), number_of("1e3"), number_of("red")
+    (86400.0, 1000.0, None)
+    """
+    try:
+        number = float(text)
+        return number if math.isfinite(number) else None
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request, in outside ids. Everything is optional: without user and without `like` a stranger is answered.
+
+    `like`, `unlike`: items of this moment, for or against; they are never recommended themselves. `repeat` allows what
+    the person has already seen. `diversity` 0 is the plain order, 1 looks only for difference. `now` in seconds since
+    1970 (None: the moment of the person's last event).
+    """
+
+    user: str | None = None
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    k: int = 10
+    exclude: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    repeat: bool = False
+    diversity: float = 0.0
+    explain: bool = False
+    now: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("like", "unlike", "exclude", "rules"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise RecipeError(f"query: {name} is the single word {value!r}; give a list of them")
+            object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "rules", tuple(parse_rule(r) if isinstance(r, str) else r for r in self.rules))
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MOST:
+            raise RecipeError(f"query: k is {self.k!r}; ask for 1 to {MOST} results")
+        if not 0 <= self.diversity <= 1:
+            raise RecipeError(f"query: diversity is {self.diversity!r}; give a number from 0 to 1")
+        if self.now is not None and not math.isfinite(self.now):
+            raise RecipeError(f"query: now is {self.now!r}; give seconds since 1970")
+        both = sorted({*self.like} & {*self.unlike})
+        if both:
+            raise RecipeError(f"query: {both[0]!r} stands under like and unlike; leave it in one of them")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A part of a score: which event carried it, through which source (`crowd`, or a modality), and how much.
+
+    `item` is None for the small parts that were put together, and `kind` is then "".
+    """
+
+    item: str | None
+    title: str
+    kind: str
+    time: float | None
+    source: str
+    amount: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item. `found` says how it became a candidate: `all`, `near`, `companion`, `popular`, `new`.
+
+    Where an explanation was asked for, the amounts of the reasons and `base` (what no event carried) sum to the score.
+    """
+
+    item: str
+    title: str
+    score: float
+    found: str
+    reasons: tuple[Reason, ...] = ()
+    base: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer, best first. `notes` says in plain lines where something else was done than asked."""
+
+    items: tuple[Recommendation, ...]
+    model: str
+    candidates: int
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def ids(self) -> list[str]:
+        """The recommended ids in order."""
+        return [entry.item for entry in self.items]
+
+
+def parse_rules(lines: Iterable[str]) -> tuple[Rule, ...]:
+    """Several rules; an item must fulfil all of them."""
+    return tuple(parse_rule(line) for line in lines)
