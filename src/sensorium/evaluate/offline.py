@@ -1,0 +1,207 @@
+"""Offline evaluation on one page: learn on the past, ask for what was held out, say how sure the answer is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from sensorium.data.catalog import Catalog
+from sensorium.data.events import Events, Fold
+from sensorium.data.split import Split
+from sensorium.data.vectors import Vectors
+from sensorium.encode.encoder import Progress, silent
+from sensorium.evaluate.ask import Answers, ask, dropped
+from sensorium.evaluate.compare import compared, intervals
+from sensorium.evaluate.evaluation import Evaluation, First, Part, Result
+from sensorium.evaluate.memory import Memory
+from sensorium.evaluate.metrics import KS, Background, Scores, accuracy, popularity_counts
+from sensorium.evaluate.sliced import part_of, slices_of
+from sensorium.evaluate.traits import traits_of
+from sensorium.fuse.fusion import Fusion, FusionModel, Views
+from sensorium.models.model import Features, Model, Recommender
+
+PAIRED = ("ndcg@10", "ndcg@20", "recall@10", "recall@20", "hit@10", "mrr@10", "map@10")
+
+
+class Outcome(Protocol):
+    """What a training gives (build.Learned)."""
+
+    @property
+    def fusion(self) -> FusionModel: ...
+    @property
+    def features(self) -> Features: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def recommender(self) -> Recommender: ...
+    @property
+    def trials(self) -> tuple[object, ...]: ...
+
+
+class Learn(Protocol):
+    """build.learn, or whatever stands for it; `more` holds what it needs besides (reviews)."""
+
+    def __call__(
+        self, train: Events, views: Views, people: Vectors | None, *, fusion: Fusion, recommender: Recommender,
+        validation: Fold | None, seed: int, progress: Progress, **more: Any,
+    ) -> Outcome: ...  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Everything that stays the same while models change."""
+
+    split: Split
+    views: Views
+    people: Vectors | None
+    fusion: Fusion
+    learn: Learn
+    seed: int
+    more: Mapping[str, Any]
+
+    def learnt(self, recommender: Recommender, progress: Progress, views: Views | None = None) -> Outcome:
+        """One recommender tuned on validation and fitted to train."""
+        return self.learn(
+            self.split.train, self.views if views is None else views, self.people, fusion=self.fusion,
+            recommender=recommender, validation=self.split.validation, seed=self.seed, progress=progress, **self.more,
+        )  # fmt: skip
+
+
+def evaluate(
+    models: Mapping[str, Recommender],
+    parts: Split,
+    views: Views,
+    people: Vectors | None = None,
+    *,
+    fusion: Fusion,
+    learn: Learn | None = None,
+    catalog: Catalog | None = None,
+    seed: int = 0,
+    knockout: bool = True,
+    rounds: int = 1000,
+    protocol: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+    **more: Any,
+) -> Evaluation:
+    """Tune, fit and ask each of `models` (by the name to print) under one split; the first is compared with the others.
+
+    A model that chooses among others (auto) is named by its choice. `catalog` brings calibration and the report's
+    pictures; `more` goes to `learn` as it is (reviews). `protocol` adds lines to the protocol block.
+    **Cost** one training a model; with `knockout` two more of the first for every modality, and one for none.
+    """
+    if learn is None:
+        from sensorium.build import learn as learn_
+    world = World(parts, views, people, fusion, learn or learn_, seed, more)
+    traits = None if catalog is None else traits_of(catalog)
+    background = Background(
+        counts=popularity_counts(parts.train.user, parts.train.item, parts.train.items),
+        people=len(np.unique(parts.train.user)), candidates=parts.test.candidates,
+        traits=None if traits is None else traits[1],
+    )  # fmt: skip
+    results: list[Result] = []
+    answers: dict[str, Answers] = {}
+    mixed: dict[str, Answers] = {}
+    first: First | None = None
+    chosen: Recommender | None = None
+    for asked_name, recommender in models.items():
+        with Memory() as memory:
+            began = time.perf_counter()
+            outcome = world.learnt(recommender, progress)
+            fitted = time.perf_counter()
+            given = outcome.features.items
+            mine = replace(background, vectors=given if given.present.any() else None)
+            answer = ask(outcome.model, parts.test, mine, people, progress=progress)
+            ended = time.perf_counter()
+        name = name_of(outcome.recommender, asked_name)
+        name = name if name not in answers else asked_name
+        answers[name] = answer
+        if parts.test.candidates is not None:
+            mixed[name] = ask(outcome.model, parts.mixed(), mine, people, progress=progress)
+        result = Result(
+            model=name, metrics=answer.scores.means(),
+            intervals=intervals(answer.scores.by_person, rounds=rounds, seed=seed),
+            fit_seconds=fitted - began, evaluate_seconds=ended - fitted, peak_memory_mib=memory.peak_mib,
+            settings=repr(outcome.recommender), trials=outcome.trials,
+        )  # fmt: skip
+        if first is None:
+            chosen = outcome.recommender
+            first = First(outcome.model, outcome.features, parts, answer, mine, answer.users)
+        else:
+            result = replace(result, paired=_against(first.answers.scores, answer.scores, rounds, seed))
+        results.append(result)
+    table: Mapping[str, Any] = {}
+    if knockout and chosen is not None:
+        from sensorium.evaluate.knockout import knocked_out
+
+        exact = dict(first.answers.scores.by_person) if first else {}
+        table = knocked_out(world, chosen, results[0], background, exact, rounds=rounds, progress=progress)
+    facts = {**described(parts, seed), "calibration_by": traits[0] if traits else None, **(protocol or {})}
+    sliced = _slices(parts, views, answers, mixed, rounds=rounds, seed=seed)
+    return Evaluation(facts, results, sliced, table, first, catalog)
+
+
+def name_of(recommender: Recommender, asked: str) -> str:
+    """The name to print: of what was chosen, where the settings chose among others."""
+    choice = getattr(recommender, "chosen", None)
+    return choice if isinstance(choice, str) and choice else asked
+
+
+def described(parts: Split, seed: int) -> dict[str, Any]:
+    """The protocol: how it was split, what was asked, what was left out, and by which rules."""
+    train, test = parts.train, parts.test
+    candidates = test.train.items if test.candidates is None else len(test.candidates)
+    return {
+        "split": parts.by,
+        "seed": seed,
+        "users": train.users,
+        "items": train.items,
+        "events": len(train) + len(test.held_out),
+        "train_events": len(parts.validation.train),
+        "validation_events": len(parts.validation.held_out),
+        "test_events": len(test.held_out),
+        "timed": train.timed,
+        "candidates": candidates,
+        **dropped(test),
+        "ranking": "full",
+        "seen_items_removed": True,
+        "ties": "a tied target stands at the mean of the tied places",
+        "tuned_on": "validation",
+        "final_fit_on": "train and validation",
+        "mean_over": "people with at least one target",
+        "intervals": "95 % percentile bootstrap over people",
+        "k": list(KS),
+    }
+
+
+def _against(first: Scores, other: Scores, rounds: int, seed: int) -> dict[str, Any]:
+    def kept(scores: Scores) -> Scores:
+        return replace(scores, by_person={n: v for n, v in scores.by_person.items() if n in PAIRED})
+
+    return dict(compared(kept(first), kept(other), rounds=rounds, seed=seed))
+
+
+def _slices(
+    parts: Split, views: Views, answers: Mapping[str, Answers], mixed: Mapping[str, Answers], *, rounds: int, seed: int
+) -> dict[str, Part]:
+    out: dict[str, Part] = {}
+    for one in slices_of(parts.train, views):
+        part = part_of(one, answers, rounds=rounds, seed=seed)
+        # A slice that holds all targets, or none, says nothing that the results do not say.
+        if part is not None and part.targets < len(next(iter(answers.values())).ranks.user):
+            out[one.name] = part
+    if mixed:
+        scores = {name: accuracy(answer.ranks) for name, answer in mixed.items()}
+        one_scores = next(iter(scores.values()))
+        out["mixed"] = Part(
+            len(one_scores.users), len(next(iter(mixed.values())).ranks.user),
+            {name: s.means() for name, s in scores.items()},
+            {name: intervals(s.by_person, rounds=rounds, seed=seed) for name, s in scores.items()},
+            "the same cold targets ranked among all items",
+        )  # fmt: skip
+    return out
+
+
