@@ -1,0 +1,182 @@
+"""A sequence model: self-attention (or an LSTM) over typed, timed events, trained to foretell each next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sensorium.arrays import Floats, Rows, slices
+from sensorium.data.events import Events, Fold, Histories
+from sensorium.errors import RecipeError, ShapeError
+from sensorium.models.model import Features
+from sensorium.models.sequence_tokens import tokens
+from sensorium.train.loop import reproducible
+
+if TYPE_CHECKING:
+    from sensorium.models.sequence_net import Histories as Network
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Settings of the sequence model; fitted to events, it becomes a SequenceModel.
+
+    An item is its content, projected, plus a vector of its own that is left out for a share `id_dropout` of items in
+    every step, so that content learns to stand alone and a new item is served by it. The loss is a softmax over all
+    items with events where there are at most `exact` of them, else over `negatives` sampled ones with the logQ
+    correction; after every event the model must name the next item and, with shares falling by `ahead`, the ones after it.
+
+    Training is bounded by `work`, in 10¹² multiply-adds estimated from the sizes of the data, not by a clock: the same
+    data must give the same model on a slow machine. One core does about 0.02 of these a second.
+
+    **Source** Kang & McAuley 2018 (SASRec); Klenitskiy & Vasilev 2023 (its softmax); Tikhonovich et al. 2025 (eSASRec).
+    """
+
+    size: int = 64
+    layers: int = 2
+    heads: int = 2
+    length: int = 50
+    epochs: int = 30
+    encoder: Literal["attention", "lstm"] = "attention"
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    dropout: float = 0.2
+    id_dropout: float = 0.1
+    content_dropout: float = 0.1
+    event_dropout: float = 0.1
+    ahead: float = 0.3
+    content_size: int = 128
+    exact: int = 5_000
+    negatives: int = 1_024
+    tokens: int = 4_096
+    work: float = 6.0
+
+    def __post_init__(self) -> None:
+        if self.size % self.heads:
+            raise RecipeError(f"sequence: size {self.size} is not a multiple of heads {self.heads}; change one of them")
+        for name in ("size", "layers", "heads", "length", "epochs", "content_size", "negatives", "tokens"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"sequence: {name} must be at least 1, not {getattr(self, name)}")
+
+    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> SequenceModel:
+        """Trains for `epochs`, or for what `work` allows, and keeps the averaged weights."""
+        from sensorium.models.sequence_training import Training
+
+        with reproducible(rng):
+            training = Training(self, events, features, rng)
+            for _ in range(training.epochs):
+                training.epoch()
+            return training.model()
+
+    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator, patience: int = 3) -> Sequence:
+        """The same settings with the number of epochs that foretells the fold's targets best (NDCG@10).
+
+        One run, looked at after 1, 2, 3, 4, 6, 8, 11, … epochs; it ends when `patience` looks in a row were no better.
+        """
+        from sensorium.models.sequence_training import Training
+        from sensorium.train.ranking import rank_targets
+
+        best, chosen, worse, look = -1.0, 1, 0, 1
+        with reproducible(rng):
+            training = Training(self, fold.train, features, rng)
+            for epoch in range(1, training.epochs + 1):
+                training.epoch()
+                if epoch < look and epoch < training.epochs:
+                    continue
+                look = max(epoch + 1, round(epoch * 1.35))
+                found = rank_targets(training.model().score, fold, features.people, most=3_000).ndcg(10)
+                if found > best:
+                    best, chosen, worse = found, epoch, 0
+                else:
+                    worse += 1
+                    if worse >= patience:
+                        break
+        return replace(self, epochs=chosen)
+
+
+@dataclass(frozen=True)
+class Lstm(Sequence):
+    """The sequence model with a recurrent encoder instead of attention: the line-up's `lstm`."""
+
+    encoder: Literal["attention", "lstm"] = "lstm"
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceModel:
+    """A fitted sequence model. A score is a dot product of a person's vector with an item's.
+
+    **Shapes** items (I, S): finished item vectors, of which new items' are made by content alone; weights: the history
+    network's parameters by name; basis (D, C) and centre (D,): from the fused space to what `projection` (C, S) takes;
+    missing (S,): the vector of an item without content.
+    """
+
+    settings: Sequence
+    items: Floats
+    weights: dict[str, Floats]
+    centre: Floats
+    basis: Floats
+    projection: Floats
+    missing: Floats
+    kinds: tuple[str, ...]
+    profile: int
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        """**Shapes** (B, C). **Cost** one pass of the network over each history's newest `length` events."""
+        items = self.items if candidates is None else self.items[candidates]
+        return self.user_vectors(histories) @ items.T
+
+    def item_vectors(self) -> Floats:
+        """**Shapes** (I, S)."""
+        return self.items
+
+    def user_vectors(self, histories: Histories) -> Floats:
+        """**Shapes** (B, S): where each history points after its newest event; the start token's answer if it is empty."""
+        import torch
+
+        flat, length = tokens(histories, self.kinds), self.settings.length
+        end = histories.start[1:]
+        begin = np.maximum(histories.start[:-1], end - length)
+        out = np.zeros((len(histories), self.items.shape[1]), np.float32)
+        order = np.argsort(end - begin, kind="stable")  # like lengths together: little is computed for filled-up places
+        table = torch.from_numpy(self.items)
+        with torch.inference_mode():
+            for part in slices(len(order), 256):
+                these = order[part]
+                counts = end[these] - begin[these]
+                place = begin[these][:, None] + np.arange(max(int(counts.max()), 0))
+                place = np.where(place < end[these][:, None], place, 0) if len(flat.item) else place[:, :0]
+                profile = None
+                if self.profile and histories.profile is not None:
+                    profile = torch.from_numpy(histories.profile[these])
+                columns = (torch.from_numpy(column[place]) for column in (flat.item, flat.kind, flat.gap, flat.weight))
+                item, kind, gap, weight = columns
+                hidden = self.network(table[item], kind, gap, weight, profile)
+                out[these] = hidden[torch.arange(len(these)), torch.from_numpy(counts)].numpy()
+        return out
+
+    @cached_property
+    def network(self) -> Network:
+        """The history network, built from its weights when first asked."""
+        import torch
+
+        from sensorium.models.sequence_net import Histories as Network
+
+        with torch.random.fork_rng(devices=[]):  # building draws random weights, which are then overwritten
+            network = Network(self.settings, len(self.kinds) + 1, self.profile)
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+        return network.eval()
+
+    def extended(self, features: Features) -> SequenceModel:
+        """New items by their content alone: the vector they would have had with the id left out."""
+        fresh = features.items.take(np.arange(len(self.items), len(features.items)))
+        if not len(fresh):
+            return self
+        if fresh.size != len(self.centre):
+            raise ShapeError(
+                f"sequence: new items have content of size {fresh.size}, the model was trained on {len(self.centre)}; train again"
+            )
+        spoken = (fresh.values - self.centre) @ self.basis @ self.projection
+        vectors = np.where(fresh.present[:, None], spoken, self.missing).astype(np.float32)
+        return replace(self, items=np.concatenate([self.items, vectors]))
