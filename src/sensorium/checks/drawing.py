@@ -137,8 +137,8 @@ def _sea(pen: ImageDraw, w: int, h: int, horizon: int, ground: tuple, rng: np.ra
     light = tuple(min(255, v + 55) for v in water)
     for line in range(horizon + 8, h, 11):
         shift = int(rng.integers(0, 24) + phase * 24)
-        for x in range(-24 + shift % 24, w, 24):
-            pen.arc((x, line - 4, x + 14, line + 4), 180, 360, fill=light, width=2)
+        for left in range(-24 + shift % 24, w, 24):
+            pen.arc((left, line - 4, left + 14, line + 4), 180, 360, fill=light, width=2)
     for _ in range(int(rng.integers(1, 4))):
         size, x = h * rng.uniform(0.1, 0.19), w * (rng.uniform(0.15, 0.75) + 0.2 * phase)
         y = horizon + h * rng.uniform(0.02, 0.18) + 3 * np.sin(2 * np.pi * phase)
