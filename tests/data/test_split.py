@@ -26,9 +26,7 @@ def log(seed: int = 0, users: int = 40, items: int = 30, count: int = 900) -> Ev
 
 
 def test_the_last_new_item_is_the_test_and_the_one_before_it_the_validation() -> None:
-    events = Events.of(
-        [0, 0, 0, 0, 1, 1, 2], [5, 6, 7, 8, 5, 6, 9], time=[1, 2, 3, 4, 1, 2, 1], users=3, items=10
-    )
+    events = Events.of([0, 0, 0, 0, 1, 1, 2], [5, 6, 7, 8, 5, 6, 9], time=[1, 2, 3, 4, 1, 2, 1], users=3, items=10)
     parts = split(events, SplitSettings())
     assert pairs(parts.test.held_out) == [(1, 6), (0, 8)]
     assert pairs(parts.validation.held_out) == [(0, 7)]

@@ -78,8 +78,10 @@ def world() -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Background]:
     traits = np.where(rng.random((60, 5)) < 0.3, 1.0, 0.0)
     traits /= np.maximum(traits.sum(1, keepdims=True), 1)
     row, item = rng.integers(0, 6, 50), rng.integers(0, 60, 50)  # person 6 has no history
-    return lists, (row, item), Background(
-        counts, 12, vectors=Vectors(values, present, "t"), traits=sparse.csr_array(traits)
+    return (
+        lists,
+        (row, item),
+        Background(counts, 12, vectors=Vectors(values, present, "t"), traits=sparse.csr_array(traits)),
     )
 
 

@@ -79,7 +79,9 @@ def split(
     if not len(parts.test.held_out):
         raise DataError(f"split: {settings.by} of {len(events):,} events holds nothing out; give more events")
     if not len(parts.validation.train):
-        raise DataError(f"split: {settings.by} of {len(events):,} events leaves nothing to learn from; give more events")
+        raise DataError(
+            f"split: {settings.by} of {len(events):,} events leaves nothing to learn from; give more events"
+        )
     return parts
 
 
@@ -95,7 +97,7 @@ def _last_out(events: Events, settings: SplitSettings, rng: np.random.Generator)
     Things done again to an item had before are no targets, so a person is asked for something new always. A person with
     two items is only tested; one with a single item is only learnt from.
     """
-    pair, first = _pairs(events)
+    _, first = _pairs(events)
     fresh = first & _positive(events)  # an item first met by a skip is nothing to foretell
     row = events.user.astype(np.int64)
     place = np.arange(len(events))
@@ -140,8 +142,8 @@ def _by_items(events: Events, settings: SplitSettings, rng: np.random.Generator)
     """A share of the items that have events is never trained on, another share stands for them in validation."""
     known = np.unique(events.item[_positive(events)]).astype(np.int64)
     mixed = rng.permutation(known)
-    tests = max(int(round(len(known) * settings.test)), 1)
-    validations = max(int(round(len(known) * settings.validation)), 1)
+    tests = max(round(len(known) * settings.test), 1)
+    validations = max(round(len(known) * settings.validation), 1)
     cold, warm = np.sort(mixed[:tests]), np.sort(mixed[tests : tests + validations])
     parts = _parts(events, np.isin(events.item, warm), np.isin(events.item, cold), by="items")
     return replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -56,10 +56,9 @@ def ask(
     ranks = Ranks(*(np.concatenate(column) for column in zip(*targets, strict=True)))
     everything = np.concatenate(lists)
     exact = accuracy(ranks)
-    scores = replace(
-        exact, by_person={**exact.by_person, **joined(others)}, whole=of_all(everything, background)
-    )  # fmt: skip
-    return Answers(ranks, np.concatenate(users), everything, scores)
+    by_person = {**exact.by_person, **joined(others)}
+    whole = Scores(exact.users, by_person, of_all(everything, background))
+    return Answers(ranks, np.concatenate(users), everything, whole)
 
 
 def dropped(fold: Fold) -> dict[str, int]:

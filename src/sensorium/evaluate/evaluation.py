@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sensorium.arrays import Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.split import Split
+from sensorium.data.vectors import Vectors
 from sensorium.evaluate.ask import Answers
 from sensorium.evaluate.compare import Difference, Interval
 from sensorium.evaluate.metrics import Background
@@ -89,7 +89,7 @@ class First:
     split: Split
     answers: Answers
     background: Background
-    people: Rows
+    people: Vectors | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def trial(entry: object) -> dict[str, Any]:
         return {str(key): _plain(value) for key, value in entry.items()}
     names = getattr(entry, "__dataclass_fields__", None)
     if names is not None:
-        return {name: _plain(getattr(entry, name)) for name in names}
+        return {name: _plain(getattr(entry, name)) for name in names if getattr(entry, name) is not None}
     return {"trial": str(entry)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ SHOWN = ("ndcg@10", "recall@10", "recall@20", "ndcg@20")
 
 
 def knocked_out(
-    world: World, recommender: Recommender, full: Result, background: Background, full_scores: dict[str, Numbers],
+    world: World, recommender: Recommender, full: Result, background: Background, full_scores: Mapping[str, Numbers],
     *, rounds: int = 1000, progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """For every modality present: the score without it and with it alone; and with none, by ids alone.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.events import Events, Fold
 from sensorium.data.split import Split
 from sensorium.data.vectors import Vectors
 from sensorium.encode.encoder import Progress, silent
@@ -42,13 +41,8 @@ class Outcome(Protocol):
     def trials(self) -> tuple[object, ...]: ...
 
 
-class Learn(Protocol):
-    """build.learn, or whatever stands for it; `more` holds what it needs besides (reviews)."""
-
-    def __call__(
-        self, train: Events, views: Views, people: Vectors | None, *, fusion: Fusion, recommender: Recommender,
-        validation: Fold | None, seed: int, progress: Progress, **more: Any,
-    ) -> Outcome: ...  # fmt: skip
+Learn = Callable[..., Outcome]
+"""build.learn, or whatever stands for it: (train, views, people, *, fusion, recommender, validation, seed, progress)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +57,14 @@ class World:
     seed: int
     more: Mapping[str, Any]
 
-    def learnt(self, recommender: Recommender, progress: Progress, views: Views | None = None) -> Outcome:
+    def learnt(
+        self, recommender: Recommender, progress: Progress, views: Views | None = None, *, tune: bool = True
+    ) -> Outcome:
         """One recommender tuned on validation and fitted to train."""
         return self.learn(
             self.split.train, self.views if views is None else views, self.people, fusion=self.fusion,
-            recommender=recommender, validation=self.split.validation, seed=self.seed, progress=progress, **self.more,
+            recommender=recommender, validation=self.split.validation if tune else None, seed=self.seed,
+            progress=progress, **self.more,
         )  # fmt: skip
 
 
@@ -82,6 +79,7 @@ def evaluate(
     catalog: Catalog | None = None,
     seed: int = 0,
     knockout: bool = True,
+    candidates: bool = True,
     rounds: int = 1000,
     protocol: Mapping[str, Any] | None = None,
     progress: Progress = silent,
@@ -89,13 +87,16 @@ def evaluate(
 ) -> Evaluation:
     """Tune, fit and ask each of `models` (by the name to print) under one split; the first is compared with the others.
 
-    A model that chooses among others (auto) is named by its choice. `catalog` brings calibration and the report's
+    A model that chooses among others (auto) is named by its choice, and with `candidates` the others that it tried follow
+    as rows, fitted with the settings validation chose for them. `catalog` brings calibration and the report's
     pictures; `more` goes to `learn` as it is (reviews). `protocol` adds lines to the protocol block.
     **Cost** one training a model; with `knockout` two more of the first for every modality, and one for none.
     """
     if learn is None:
-        from sensorium.build import learn as learn_
-    world = World(parts, views, people, fusion, learn or learn_, seed, more)
+        from sensorium.build import learn as learn_by_build
+
+        learn = learn_by_build
+    world = World(parts, views, people, fusion, learn, seed, more)
     traits = None if catalog is None else traits_of(catalog)
     background = Background(
         counts=popularity_counts(parts.train.user, parts.train.item, parts.train.items),
@@ -107,47 +108,77 @@ def evaluate(
     mixed: dict[str, Answers] = {}
     first: First | None = None
     chosen: Recommender | None = None
-    for asked_name, recommender in models.items():
+    for one in _each(models, world, candidates, progress):
+        given = one.outcome.features.items
+        if first is None:  # all models are judged in the same space, or their diversity could not be compared
+            background = replace(background, vectors=given if given.present.any() else None)
         with Memory() as memory:
             began = time.perf_counter()
-            outcome = world.learnt(recommender, progress)
-            fitted = time.perf_counter()
-            given = outcome.features.items
-            mine = replace(background, vectors=given if given.present.any() else None)
-            answer = ask(outcome.model, parts.test, mine, people, progress=progress)
-            ended = time.perf_counter()
-        name = name_of(outcome.recommender, asked_name)
-        name = name if name not in answers else asked_name
+            answer = ask(one.outcome.model, parts.test, background, people, progress=progress)
+            seconds = time.perf_counter() - began
+        name = one.name if one.name not in answers else f"{one.name} ({len(answers) + 1})"
         answers[name] = answer
         if parts.test.candidates is not None:
-            mixed[name] = ask(outcome.model, parts.mixed(), mine, people, progress=progress)
+            mixed[name] = ask(one.outcome.model, parts.mixed(), background, people, progress=progress)
         result = Result(
             model=name, metrics=answer.scores.means(),
-            intervals=intervals(answer.scores.by_person, rounds=rounds, seed=seed),
-            fit_seconds=fitted - began, evaluate_seconds=ended - fitted, peak_memory_mib=memory.peak_mib,
-            settings=repr(outcome.recommender), trials=outcome.trials,
+            intervals=intervals(answer.scores.by_person, rounds=rounds, seed=seed), fit_seconds=one.fit_seconds,
+            evaluate_seconds=seconds, peak_memory_mib=max(one.peak_mib, memory.peak_mib),
+            settings=repr(one.recommender), trials=one.trials,
         )  # fmt: skip
         if first is None:
-            chosen = outcome.recommender
-            first = First(outcome.model, outcome.features, parts, answer, mine, answer.users)
+            chosen = one.recommender
+            first = First(one.outcome.model, one.outcome.features, parts, answer, background, people)
         else:
             result = replace(result, paired=_against(first.answers.scores, answer.scores, rounds, seed))
         results.append(result)
     table: Mapping[str, Any] = {}
-    if knockout and chosen is not None:
+    if knockout and chosen is not None and first is not None:
         from sensorium.evaluate.knockout import knocked_out
 
-        exact = dict(first.answers.scores.by_person) if first else {}
+        exact = first.answers.scores.by_person
         table = knocked_out(world, chosen, results[0], background, exact, rounds=rounds, progress=progress)
     facts = {**described(parts, seed), "calibration_by": traits[0] if traits else None, **(protocol or {})}
     sliced = _slices(parts, views, answers, mixed, rounds=rounds, seed=seed)
     return Evaluation(facts, results, sliced, table, first, catalog)
 
 
-def name_of(recommender: Recommender, asked: str) -> str:
-    """The name to print: of what was chosen, where the settings chose among others."""
-    choice = getattr(recommender, "chosen", None)
-    return choice if isinstance(choice, str) and choice else asked
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """One model ready to be asked, under the name to print, and what it cost."""
+
+    name: str
+    outcome: Outcome
+    recommender: Recommender
+    fit_seconds: float
+    peak_mib: float
+    trials: tuple[object, ...] = ()
+
+
+def _each(
+    models: Mapping[str, Recommender], world: World, candidates: bool, progress: Progress
+) -> Iterator[Fitted]:  # fmt: skip
+    """The models in their order; one that chose among others is followed by those it did not choose."""
+    for asked_name, recommender in models.items():
+        one = _fitted(asked_name, recommender, world, progress)
+        chosen = getattr(one.outcome.recommender, "chosen", None)
+        if chosen is None:
+            yield one
+            continue
+        tried = [entry for entry in one.outcome.trials if getattr(entry, "settings", None) is not None]
+        name = next((t.name for t in tried if t.settings == chosen), asked_name)  # type: ignore[attr-defined]
+        yield replace(one, name=name, recommender=chosen)
+        for entry in tried if candidates else ():
+            if entry.settings != chosen and entry.name not in models:  # type: ignore[attr-defined]
+                yield _fitted(entry.name, entry.settings, world, progress, tune=False)  # type: ignore[attr-defined]
+
+
+def _fitted(name: str, recommender: Recommender, world: World, progress: Progress, *, tune: bool = True) -> Fitted:
+    with Memory() as memory:
+        began = time.perf_counter()
+        outcome = world.learnt(recommender, progress, tune=tune)
+        seconds = time.perf_counter() - began
+    return Fitted(name, outcome, outcome.recommender, seconds, memory.peak_mib, outcome.trials)
 
 
 def described(parts: Split, seed: int) -> dict[str, Any]:
@@ -203,5 +234,3 @@ def _slices(
             "the same cold targets ranked among all items",
         )  # fmt: skip
     return out
-
-

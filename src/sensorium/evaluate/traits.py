@@ -38,7 +38,7 @@ def traits_of(catalog: Catalog) -> tuple[str, sparse.csr_array] | None:
     if best is None:
         return None
     places = {word: p for p, word in enumerate(sorted({w for _, words in values[best[2]] for w in words}))}
-    row = [r for r, words in values[best[2]] for _ in words]
-    col = [places[word] for _, words in values[best[2]] for word in words]
+    rows = [r for r, words in values[best[2]] for _ in words]
+    columns = [places[word] for _, words in values[best[2]] for word in words]
     share = [1 / len(words) for _, words in values[best[2]] for _ in words]
-    return best[2], sparse.csr_array((np.array(share), (row, col)), shape=(len(catalog), len(places)))
+    return best[2], sparse.csr_array((np.array(share), (rows, columns)), shape=(len(catalog), len(places)))
