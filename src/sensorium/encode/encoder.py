@@ -23,9 +23,14 @@ class Encoder(Protocol):
     A content that cannot be decoded raises MediaError for that content alone: `run.py` encodes it by itself then.
     """
 
-    modality: str
-    size: int
-    fingerprint: str
+    @property
+    def modality(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode(self, contents: Sequence[Content]) -> Floats: ...
 

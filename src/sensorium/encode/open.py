@@ -1,0 +1,69 @@
+"""Open encoders by name: the names, the defaults, and what a recipe's `[encode]` section may say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, TEXT, VECTOR, VIDEO
+from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
+from sensorium.encode.audio import YamnetEncoder
+from sensorium.encode.encoder import Encoder
+from sensorium.encode.given import GivenEncoder
+from sensorium.encode.image import EfficientNetEncoder
+from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
+from sensorium.encode.video import VideoEncoder
+from sensorium.errors import RecipeError
+from sensorium.settings import nearest, read_settings
+
+Choice = str | Mapping[str, Any]
+
+# Modality → name → class. The first name of a modality is its default; "none" leaves a modality out.
+ENCODERS: Mapping[str, Mapping[str, type]] = {
+    TEXT: {"use": MultilingualEncoder, "minilm": OnnxTextEncoder},
+    IMAGE: {"efficientnet": EfficientNetEncoder},
+    AUDIO: {"yamnet": YamnetEncoder},
+    VIDEO: {"frames": VideoEncoder},
+    ATTRIBUTES: {"table": AttributeSettings},
+}
+
+
+def open_encoders(catalog: Catalog, choice: Mapping[str, Choice] | None = None) -> dict[str, Encoder]:
+    """An encoder for every modality of which the catalogue holds something, as chosen or by default.
+
+    A choice is a name (`image = "efficientnet"`), or a table with the name under `use` and that encoder's settings.
+    Nothing is loaded before it is used. **Raises** RecipeError for an unknown modality, name or setting.
+    """
+    choice = dict(choice or {})
+    for modality, chosen in choice.items():
+        if modality not in ENCODERS:
+            raise RecipeError(f"encode: unknown modality {modality!r}; {nearest(modality, ENCODERS)}")
+        _open(modality, chosen)
+    encoders: dict[str, Encoder] = {}
+    for modality, column in catalog.content.items():
+        present = [content for content in column if content is not None]
+        if not present:
+            continue
+        if modality.startswith(VECTOR):
+            encoders[modality] = GivenEncoder.fit(modality, present)
+            continue
+        chosen = choice.get(modality) or next(iter(ENCODERS[modality]))
+        opened = _open(modality, chosen)
+        if isinstance(opened, AttributeSettings):
+            encoders[modality] = AttributeEncoder.fit(present, opened)
+        elif opened is not None:
+            encoders[modality] = opened
+    return encoders
+
+
+def _open(modality: str, chosen: Choice) -> Any:
+    """The encoder (or the settings of one that must be fitted) of a choice; None for "none"."""
+    where = f"encode.{modality}"
+    values = {"use": chosen} if isinstance(chosen, str) else dict(chosen)
+    name = str(values.pop("use", next(iter(ENCODERS[modality]))))
+    if name == "none":
+        return None
+    if name not in ENCODERS[modality]:
+        raise RecipeError(f"{where}: no encoder {name!r}; {nearest(name, ENCODERS[modality])}")
+    return read_settings(ENCODERS[modality][name], values, where=where)

@@ -1,0 +1,57 @@
+"""onnxruntime sessions, and fingerprints of the files that hold weights."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from sensorium.arrays import digest
+from sensorium.errors import DataError, MissingExtra
+
+
+def open_session(model: bytes | str | Path, threads: int = 1) -> Any:
+    """A session of an ONNX file or its bytes, on the GPU where onnxruntime can use one.
+
+    One thread by default: `in_parallel` runs several batches side by side, which needs no waiting at every layer.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    usable = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable]
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=providers
+        )
+    except Exception as error:
+        name = "the model" if isinstance(model, bytes) else str(model)
+        raise DataError(f"{name} is no ONNX file that onnxruntime can run: {str(error)[:200]}") from None
+
+
+def package_folder(module: str, package: str, extra: str) -> Path:
+    """The folder of an installed module, found without importing it. **Raises** MissingExtra."""
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra(package, extra)
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def weights_digest(path: str | Path) -> str:
+    """A short digest of a file's bytes; remembered as long as the file is unchanged."""
+    status = os.stat(path)
+    return _weights_digest(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _weights_digest(path: str, size: int, changed: int) -> str:
+    import hashlib
+
+    with open(path, "rb") as stream:
+        return digest(hashlib.file_digest(stream, "sha256").digest())[:12]
