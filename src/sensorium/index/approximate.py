@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ FLAT_BYTES = (
 
 @dataclass(frozen=True)
 class Ivf:
-    """How an inverted file is built and searched; 0 chooses by the number of vectors.
+    """How an inverted file is built and searched; 0 chooses lists by the number of vectors, and probes by trying.
 
     `lists` cells of k-means, of which a search visits `probes`; `sample` vectors a cell are used to find the cells;
     `spare` times k candidates are scored exactly.
@@ -45,7 +45,6 @@ class Ivf:
         kept = level(vectors[rows])
         count, size = kept.shape
         lists = self.lists or max(1, min(int(4 * np.sqrt(count)), count // 32 or 1))
-        probes = min(lists, self.probes or max(16, lists // 16))
         coarse = faiss.IndexFlatL2(size)
         if count * size * 4 > FLAT_BYTES:
             cells = faiss.IndexIVFScalarQuantizer(coarse, size, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2)
@@ -64,7 +63,8 @@ class Ivf:
             cells.add_with_ids(kept, rows)
         finally:
             faiss.omp_set_num_threads(before)
-        return Approximate(vectors, present, self, probes, cells)
+        index = Approximate(vectors, present, self, min(lists, self.probes or max(16, lists // 32)), cells)
+        return index if self.probes else _probing_enough(index, rows, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +117,24 @@ def level(vectors: Floats) -> Floats:
     if not len(squares) or squares.min() > 0.999 * most:
         return vectors
     return np.concatenate([vectors, np.sqrt(np.maximum(most - squares, 0))[:, None]], axis=1)
+
+
+def _probing_enough(index: Approximate, rows: Rows, seed: int) -> Approximate:
+    """The index with the fewest probes (doubled from few) that find 97 % of the ten best of 100 trial queries.
+
+    A trial leans from one vector to another: harder than asking for a stored vector, and much like a history.
+    """
+    rng = np.random.default_rng(seed)
+    vectors = index.vectors
+    trials = vectors[rng.choice(rows, 100)] + np.float32(0.5) * vectors[rng.choice(rows, 100)]
+    wanted, _ = Exact(vectors, index.present).search(trials, 10)
+    while index.probes < index.cells.nlist:
+        found, _ = index.search(trials, 10)
+        kept = (wanted[:, :, None] == found[:, None, :]).any(axis=2)
+        if kept[wanted >= 0].mean() >= 0.97:
+            break
+        index = replace(index, probes=min(index.cells.nlist, 2 * index.probes))
+    return index
 
 
 def _faiss() -> Any:

@@ -17,6 +17,9 @@ EXACT_UP_TO = 50_000
 class Index(Protocol):
     """Finds the vectors of greatest inner product. It holds nothing that its vectors do not: it can be rebuilt."""
 
+    @property
+    def vectors(self) -> Floats: ...
+
     def __len__(self) -> int: ...
 
     def search(self, queries: Floats, k: int, allowed: NDArray[np.bool_] | None = None) -> tuple[Rows, Floats]:

@@ -60,8 +60,8 @@ def _near(
     """Rows near the history: by the model's vector of it, or by the content of its latest items and their mean."""
     if index is None:
         return np.zeros(0, np.int64)
-    if isinstance(model, Embeds):
-        queries = model.user_vectors(history)
+    if isinstance(model, Embeds) and not np.may_share_memory(index.vectors, features.items.values):
+        queries = model.user_vectors(history)  # the index holds the model's own vectors (see `indexed`)
     else:
         good = confidence(history, 0.0) > 0
         items = history.item[good & features.items.present[history.item]][-LATEST:]
