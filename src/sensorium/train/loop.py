@@ -80,7 +80,7 @@ class Descent:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * min(1.0, self.steps / max(self.warmup, 1))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
         self.optimizer.step()
         # Early on the average follows closely, or the first random weights would stay in it.
