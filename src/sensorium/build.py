@@ -193,12 +193,12 @@ def aligned(views: Views, events: Events, seed: int) -> Aligner | None:
     return Align().fit(views, events, rng=np.random.default_rng(seed))
 
 
-def build(material: Material, recipe: Recipe, *, progress: Progress = silent) -> Snapshot:
+def build(material: Material, recipe: Recipe, *, tune: bool = True, progress: Progress = silent) -> Snapshot:
     """A snapshot from encoded material: validation is the newest event of each person, and is learnt from in the end."""
     dataset, seed = material.dataset, recipe.seed
     people_fusion, people = people_space(material.people_views, seed)
     validation = None
-    if len(dataset.events):
+    if tune and len(dataset.events):
         validation = split(dataset.events, SplitSettings(by="leave-last-out"), seed=seed).test
     learned = learn(
         dataset.events, material.views, people, fusion=recipe.fusion, recommender=recipe.recommender,

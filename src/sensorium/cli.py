@@ -1,0 +1,369 @@
+"""The command line. It speaks to the engine alone; one clear line and exit code 2 for whatever the user can mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sensorium.errors import SensoriumError
+
+if TYPE_CHECKING:
+    from sensorium.rank.query import Ranking
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Recommendations from text, pictures, sound, video and what people did.",
+    epilog="Start with:  sensorium demo world  &&  sensorium train world/demo.toml --out runs/demo",
+)  # fmt: skip
+
+RecipeArgument = Annotated[Path | None, typer.Argument(help="A recipe (TOML), or nothing where tables are given.")]
+RunArgument = Annotated[Path, typer.Argument(help="The folder of a trained run.")]
+Items = Annotated[list[Path] | None, typer.Option(help="Tables of items: CSV, TSV, JSON Lines, Parquet (.gz, .zst).")]
+Events = Annotated[list[Path] | None, typer.Option(help="Tables of events: who did what with which item, and when.")]
+Users = Annotated[list[Path] | None, typer.Option(help="Tables of people: a bio, an avatar, an age.")]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="Where encodings are kept [default: $SENSORIUM_CACHE or ~/.cache/sensorium].")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of words.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be rejected.")]
+Seed = Annotated[int | None, typer.Option(help="The seed of all chance [default: the recipe's, or 0].")]
+Encode = Annotated[
+    list[str] | None, typer.Option("--encode", help="An encoder by modality: text=minilm, image=hub:FOLDER …", metavar="MODALITY=NAME")
+]
+
+
+@app.command(epilog="Example:  sensorium train movies.toml --out runs/movies")
+def train(
+    recipe: RecipeArgument = None, out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/latest"),
+    items: Items = None, events: Events = None, users: Users = None,
+    model: Annotated[str | None, typer.Option(help="A recommender by name [default: the recipe's, or auto].")] = None,
+    encode: Encode = None, seed: Seed = None, strict: Strict = False, cache: CacheOption = None, quiet: Quiet = False,
+    lines: JsonLines = False,
+) -> None:  # fmt: skip
+    """Read, encode, fuse and learn; the run can then recommend."""
+    from sensorium.engine import Engine
+    from sensorium.progress import shown
+
+    asked = _recipe(recipe, items, events, users, model=[model] if model else [], encode=encode, seed=seed, strict=strict)
+    with shown(quiet=quiet, lines=lines) as progress:
+        engine = Engine.train(asked, out, cache=cache, progress=progress)
+    summary = engine.summary()
+    if lines:
+        print(json.dumps({"stage": "done", "out": str(out), **summary}))
+    elif not quiet:
+        _say_read(summary)
+        _say_trials(summary)
+        print(f"The run is in {out}.  Ask it:  sensorium recommend {out} --user {summary['example_user'] or 'ID'}")
+
+
+@app.command(epilog="Example:  sensorium evaluate movies.toml --json out.json --report out.html")
+def evaluate(
+    recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
+    train_file: Annotated[list[Path] | None, typer.Option("--train", help="Events to learn from (with --test).")] = None,
+    valid_file: Annotated[list[Path] | None, typer.Option("--valid", help="Events to choose settings on.")] = None,
+    test_file: Annotated[list[Path] | None, typer.Option("--test", help="Events to foretell.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="leave-last-out, time, random, items or given [default: the recipe's, or leave-last-out].")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, ials, sequence, lstm, blend; repeat to compare.")
+    ] = None,
+    knockout: Annotated[bool, typer.Option(help="Also score with each modality removed, and alone.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report here.")] = None,
+    encode: Encode = None, seed: Seed = None, strict: Strict = False, cache: CacheOption = None, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Hold events out, learn from the rest, and measure how well the held-out ones are foretold."""
+    from sensorium.engine import evaluated
+    from sensorium.progress import shown
+
+    asked = _recipe(
+        recipe, items, events, users, model=model or [], encode=encode, seed=seed, strict=strict, split=split,
+        train=train_file, valid=valid_file, test=test_file,
+    )  # fmt: skip
+    with shown(quiet=quiet, lines=False) as progress:
+        done = evaluated(asked, model or [], knockout=knockout, cache=cache, progress=progress)
+    if json_file is not None:
+        _write(json_file, json.dumps(done.json(), indent=1) + "\n")
+    if report is not None:
+        _write(report, done.html())
+    if not quiet:
+        _say_evaluation(done.json())
+        for path in (json_file, report):
+            if path is not None:
+                print(f"wrote {path}")
+
+
+@app.command(epilog='Example:  sensorium recommend runs/movies --user 42 -k 10 --explain --rule "year>=1990"')
+def recommend(
+    run: RunArgument, user: Annotated[str | None, typer.Option(help="A person's id.")] = None,
+    like: Annotated[list[str] | None, typer.Option(help="An item of this session, or 'more like this'; repeatable.")] = None,
+    unlike: Annotated[list[str] | None, typer.Option(help="An item to stay away from; repeatable.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    rule: Annotated[list[str] | None, typer.Option(help="'price<=20', 'genres=Comedy|Drama', 'genres!=Horror'; repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="An item not to recommend; repeatable.")] = None,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Allow what the person has already seen.")] = False,
+    diversity: Annotated[float, typer.Option(help="0: the best; towards 1: the more different.", min=0, max=1)] = 0.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Say which events and which modalities carried each score.")] = False,
+    cache: CacheOption = None, as_json: JsonLines = False,
+) -> None:  # fmt: skip
+    """The best items for a person, a session, or somebody nobody knows."""
+    engine = _open(run, cache)
+    ranking = engine.recommend(
+        user, k, like=like or (), unlike=unlike or (), rules=rule or (), exclude=exclude or (), repeat=repeat,
+        diversity=diversity, explain=explain,
+    )  # fmt: skip
+    if as_json:
+        import dataclasses
+
+        print(json.dumps(dataclasses.asdict(ranking), ensure_ascii=False))
+    else:
+        _say_ranking(ranking, explain)
+
+
+@app.command(epilog='Example:  sensorium search runs/movies "slow train through snow"')
+def search(
+    run: RunArgument, words: Annotated[str, typer.Argument(help="What to look for, in words.")] = "",
+    image: Annotated[Path | None, typer.Option(help="A picture to look for instead of words.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10, cache: CacheOption = None, as_json: JsonLines = False,
+) -> None:  # fmt: skip
+    """Find items by words: in their text, and in their pictures, sound and video."""
+    from dataclasses import asdict
+
+    found = _open(run, cache).search(words or None, image=image, k=k)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found], ensure_ascii=False))
+        return
+    table = _table("", "item", "title", "found by", "nearness")
+    for place, entry in enumerate(found, 1):
+        table.add_row(str(place), entry.item, entry.title, entry.by, f"{entry.score:.2f}")
+    _console().print(table)
+
+
+@app.command(epilog="Example:  sensorium add runs/movies --items new.csv")
+def add(
+    run: RunArgument, items: Annotated[Path, typer.Option(help="A table of new items, columns as in training.")],
+    cache: CacheOption = None, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """New items, recommendable at once from their content alone."""
+    from sensorium.progress import shown
+
+    engine = _open(run, cache)
+    with shown(quiet=quiet, lines=False) as progress:
+        count = engine.add(items, progress=progress)
+    if not quiet:
+        for problem in engine.problems[:20]:
+            print(f"  {problem.item}: {problem.modality} left out, {problem.reason}")
+        print(f"{count} new {'item' if count == 1 else 'items'}; {len(engine.snapshot.catalog)} in all")
+
+
+@app.command(epilog="Example:  sensorium observe runs/movies --events today.csv")
+def observe(
+    run: RunArgument, events: Annotated[Path, typer.Option(help="A table of what people did.")], cache: CacheOption = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Note what people did: it counts in the next answer, and in the next refresh."""
+    engine = _open(run, cache)
+    count = engine.observe_table(events)
+    if not quiet:
+        print(f"{count} events noted; learn from them with:  sensorium refresh {run}")
+
+
+@app.command(epilog="Example:  sensorium refresh runs/movies")
+def refresh(
+    run: RunArgument, retune: Annotated[bool, typer.Option("--retune", help="Choose all settings again.")] = False,
+    cache: CacheOption = None, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Learn from everything observed since the last training."""
+    from sensorium.progress import shown
+
+    engine = _open(run, cache)
+    with shown(quiet=quiet, lines=False) as progress:
+        count = engine.refresh(retune=retune, progress=progress)
+    if not quiet:
+        print(f"learnt from {count} new events")
+
+
+@app.command(epilog="Example:  sensorium forget runs/movies --user 42")
+def forget(
+    run: RunArgument, user: Annotated[str, typer.Option(help="The person to erase.")], cache: CacheOption = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Erase a person from the log, the tables and what was learnt."""
+    from sensorium.progress import shown
+
+    engine = _open(run, cache)
+    with shown(quiet=quiet, lines=False) as progress:
+        engine.forget(user, progress=progress)
+    if not quiet:
+        print(f"{user} is forgotten; tables outside the run are yours to clean")
+
+
+@app.command(epilog="Example:  sensorium inspect movies.toml --report look.html")
+def inspect(
+    recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None, strict: Strict = False,
+    report: Annotated[Path | None, typer.Option(help="Write a page with a grid of pictures here.")] = None,
+    as_json: JsonLines = False,
+) -> None:  # fmt: skip
+    """What was read, what it was taken for, what was rejected, and what is missing."""
+    from sensorium.engine import inspected
+
+    looked = inspected(_recipe(recipe, items, events, users, strict=strict))
+    if as_json:
+        print(json.dumps(looked.report.plain(), ensure_ascii=False))
+    else:
+        _say_report(looked.report.plain())
+    if report is not None:
+        _write(report, looked.html())
+        print(f"wrote {report}")
+
+
+@app.command(epilog="Example:  sensorium demo world")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to write the generated world.")] = Path("world"),
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
+) -> None:
+    """Write a small generated world with all four media, to try everything on."""
+    from sensorium.engine import demo_world
+
+    recipe = demo_world(folder, seed=seed)
+    print(f"a generated world is in {folder}.  Next:  sensorium train {recipe} --out runs/demo")
+
+
+def main() -> None:
+    """The entry point: errors of the user's making are one line, and leave with 2."""
+    try:
+        app(standalone_mode=True)
+    except SensoriumError as error:
+        print(f"sensorium: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("sensorium: stopped; finished encodings are kept, nothing half-written is left", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        print(f"sensorium: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(2)
+
+
+# --- what the commands share --------------------------------------------------------------------------------------
+
+
+def _recipe(
+    recipe: Path | None, items: Sequence[Path] | None, events: Sequence[Path] | None, users: Sequence[Path] | None,
+    *, encode: Sequence[str] | None = None, **wishes: Any,
+) -> Any:  # fmt: skip
+    from sensorium.engine import recipe_from
+
+    return recipe_from(recipe, items=items or [], events=events or [], users=users or [], encode=encode or [], **wishes)
+
+
+def _open(run: Path, cache: Path | None) -> Any:
+    from sensorium.engine import Engine
+
+    return Engine.open(run, cache=cache)
+
+
+def _write(path: Path, text: str) -> None:
+    """The file in one move, so that a reader never finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, "utf-8")
+    os.replace(draft, path)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 110
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def _table(*columns: str) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _say_read(summary: dict[str, Any]) -> None:
+    sizes = summary["sizes"]
+    print(f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; {summary['rejected']} rows rejected")
+    for modality, share in summary["modalities"].items():
+        print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
+    for line in summary["problems"][:10]:
+        print(f"  left out: {line}")
+
+
+def _say_trials(summary: dict[str, Any]) -> None:
+    if not summary["trials"]:
+        print(f"recommender: {summary['recommender']}")
+        return
+    table = _table("recommender", "ndcg@10 (validation)", "recall@10", "seconds")
+    for trial in summary["trials"]:
+        table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}", f"{trial['seconds']:.1f}")
+    _console().print(table)
+    print(f"kept: {summary['recommender']}")
+
+
+def _say_ranking(ranking: Ranking, explain: bool) -> None:
+    table = _table("", "item", "title", "score", *(["because of"] if explain else []))
+    for place, entry in enumerate(ranking.items, 1):
+        row = [str(place), entry.item, entry.title, f"{entry.score:.3f}"]
+        if explain:
+            parts = [
+                f"{part.amount:+.3f} {part.source}" + (f": {part.kind} {part.title}" if part.item else " (other events)")
+                for part in entry.reasons[:4]
+            ]
+            rest = entry.score - sum(part.amount for part in entry.reasons[:4])
+            row.append("\n".join([*parts, f"{rest:+.3f} the rest"]))
+        table.add_row(*row)
+    _console().print(table)
+    for note in ranking.notes:
+        print(f"note: {note}")
+
+
+def _say_evaluation(figures: dict[str, Any]) -> None:
+    names = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "coverage@10")
+    table = _table("model", *names, "fit s")
+    for result in figures["results"]:
+        cells = []
+        for name in names:
+            value, interval = result["metrics"].get(name), result.get("intervals", {}).get(name)
+            half = f" ±{(interval[1] - interval[0]) / 2:.4f}" if interval else ""
+            cells.append("–" if value is None else f"{value:.4f}{half}")
+        table.add_row(result["model"], *cells, f"{result['fit_seconds']:.1f}")
+    _console().print(table)
+
+
+def _say_report(report: dict[str, Any]) -> None:
+    print("  ".join(f"{name}: {count:,}" for name, count in report["counts"].items()))
+    table = _table("file", "column", "taken for")
+    for file, columns in report["taken"].items():
+        for column, role in columns.items():
+            table.add_row(Path(file).name, column, role)
+    _console().print(table)
+    for reason, count in report["reasons"].items():
+        print(f"rejected {count:,} rows: {reason}")
+    for row in report["rejected"][:20]:
+        print(f"  {row['file']}, line {row['line']}: {row['reason']}")
+    for entry in report["missing"][:20]:
+        print(f"  missing: {entry['path']} ({entry['file']}, line {entry['line']})")
+    for note in report["notes"]:
+        print(f"note: {note}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What an unclaimed column holds: numbers, categories, lists, dates, prose, vectors; or nothing a model could use."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sensorium.data.clean import clean_text
+from sensorium.data.columns import CATEGORIES, DATES, LISTS, NUMBERS, AttributeKind, plain
+from sensorium.data.content import Attribute
+from sensorium.data.prepare import as_strings, moments, numbers
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_CATEGORIES = 2_000  # of one column; rarer ones say too little to be kept
+PROSE_CHARACTERS = 30  # distinct values that are longer than this on average, with spaces, are prose
+_CODES = re.compile(r"(_id|_ids|_no|_nr|_code|_key|_index|^id|^column_\d+|^index|^unnamed_\d*)$")
+_PYTHON_LIST = re.compile(r"\[\s*(?:['\"].*['\"]\s*,?\s*)?\]\Z", re.DOTALL)
+
+
+def guess(series: pl.Series) -> tuple[AttributeKind | str, str]:
+    """What a column seems to hold: an attribute's kind, or "text", "vector", or "" for nothing of use; and why.
+
+    >>> import polars as pl
+    >>> guess(pl.Series("price", ["1.5", "2", ""]))[0], guess(pl.Series("tone", ["a|b", "b"]))[0]
+    ('number', 'list')
+    """
+    import polars as pl
+
+    word = plain(series.name)
+    if isinstance(series.dtype, pl.List | pl.Array):
+        return ("list", "") if series.dtype.inner == pl.String else _lists(series)
+    if isinstance(series.dtype, pl.Struct | pl.Object) or series.dtype == pl.Binary:
+        return "", f"it holds {series.dtype}, which is no attribute"
+    if series.dtype in (pl.Date, pl.Datetime):
+        return "date", ""
+    if series.dtype == pl.Boolean:
+        return "category", ""
+    text = as_strings(series).str.strip_chars()
+    text = text.filter(text.fill_null("") != "")
+    if not len(text):
+        return "", "it is empty"
+    distinct = text.n_unique()
+    if distinct == 1 and len(text) > 1 and len(text) == len(series):
+        return "", "all rows have the same value"
+    spread = distinct / len(text)
+    if word in LISTS or (text.str.contains("|", literal=True).mean() or 0) > 0.05 or _bracketed(text):
+        return "list", ""
+    unique = spread > 0.5 and distinct > 50
+    if word in CATEGORIES or _CODES.search(word):
+        return ("", f"nearly every row has its own value ({distinct} of {len(text)})") if unique else ("category", "")
+    found, wrong = numbers(text)
+    if not wrong.any():
+        return "number", ""
+    if word in NUMBERS and wrong.mean() < 0.2:
+        return "number", ""
+    if word in DATES or (text.str.contains(r"^\d{4}[-/]\d").mean() or 0) > 0.9:
+        seconds, _ = moments(text)
+        if np.isfinite(seconds).mean() > 0.8:
+            return "date", ""
+    lengths = text.str.len_chars().mean() or 0
+    spaced = (text.str.contains(" ", literal=True).mean() or 0) > 0.5
+    if spaced and spread > 0.3 and lengths > PROSE_CHARACTERS:
+        return "text", ""
+    if unique:
+        return "", f"nearly every row has its own value ({distinct} of {len(text)})"
+    return "category", ""
+
+
+def _lists(series: pl.Series) -> tuple[str, str]:
+    """A column of lists that hold something else than strings: vectors if they are numbers and of one length."""
+    if not series.dtype.inner.is_numeric():  # type: ignore[attr-defined]
+        return "", f"it holds {series.dtype}, which is no attribute"
+    lengths = series.to_frame().to_series().list.len() if series.dtype.__class__.__name__ == "List" else None
+    if lengths is not None and lengths.drop_nulls().n_unique() != 1:
+        return "list", ""
+    return "vector", ""
+
+
+def values_of(series: pl.Series, kind: AttributeKind) -> tuple[list[Attribute | None], list[int], str]:
+    """The values of an attribute (N), None where there is none; the rows that hold something unfit; and a note."""
+    import polars as pl
+
+    if kind == "number":
+        found, wrong = numbers(series)
+        return [float(v) if v == v else None for v in found.tolist()], np.flatnonzero(wrong).tolist(), ""
+    if kind == "date":
+        seconds, _ = moments(series)
+        filled = (as_strings(series).fill_null("").str.strip_chars() != "").to_numpy()
+        # A birthday may lie before 1970: only what cannot be read at all is unfit here.
+        wrong = filled & ~np.isfinite(seconds)
+        return [float(v) if v == v else None for v in seconds.tolist()], np.flatnonzero(wrong).tolist(), ""
+    if kind == "category":
+        text = as_strings(series)
+        cleaned = {raw: clean_text(raw) for raw in text.unique().drop_nulls().to_list()}
+        column = [cleaned.get(raw, "") for raw in text.to_list()]
+        known, note = _frequent(series.name, column)
+        return [value if value in known else None for value in column], [], note
+    if isinstance(series.dtype, pl.List | pl.Array):
+        lists = [tuple(clean_text(str(v)) for v in row if v is not None) if row else () for row in series.to_list()]
+    else:
+        text = as_strings(series)
+        sign = _divider(text, plain(series.name))
+        parsed = {raw: split_list(raw, sign) for raw in text.unique().drop_nulls().to_list()}
+        lists = [parsed.get(raw, ()) for raw in text.to_list()]
+    lists = [tuple(dict.fromkeys(entry for entry in row if entry)) for row in lists]
+    known, note = _frequent(series.name, [entry for row in lists for entry in row])
+    return [tuple(e for e in row if e in known) or None for row in lists], [], note
+
+
+def split_list(raw: str, divider: str = "|") -> tuple[str, ...]:
+    """The entries of a list that stands in one cell: JSON, Python's way of writing one, or divided by a sign.
+
+    >>> split_list('["a", "b"]'), split_list("['a']"), split_list("a| b")
+    (('a', 'b'), ('a',), ('a', 'b'))
+    """
+    raw = raw.strip()
+    if raw.startswith("[") and raw.endswith("]") and len(raw) < 100_000:
+        for parse in (json.loads, _python_list):
+            try:
+                entries = parse(raw)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(entries, list):
+                return tuple(clean_text(str(e)) for e in entries if isinstance(e, str | int | float))
+    return tuple(clean_text(entry) for entry in raw.split(divider))
+
+
+def _python_list(raw: str) -> object:
+    if not _PYTHON_LIST.match(raw) or len(raw) > 10_000:
+        raise ValueError
+    return ast.literal_eval(raw)
+
+
+def _bracketed(text: pl.Series) -> bool:
+    return (text.str.contains(r"(?s)^\[.*\]$").mean() or 0) > 0.9
+
+
+def _divider(text: pl.Series, word: str) -> str:
+    """The sign between the entries of a column: "|" if it stands anywhere; else, in a column of lists, ";" or ","."""
+    for sign in ("|", ";", ","):
+        if text.str.contains(sign, literal=True).any():
+            return sign
+    return "|"
+
+
+def _frequent(name: str, values: Sequence[str]) -> tuple[set[str], str]:
+    """The categories worth keeping, and a note when some are not."""
+    counts = Counter(value for value in values if value)
+    if len(counts) <= MOST_CATEGORIES:
+        return set(counts), ""
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))
+    note = f"{name}: {len(counts)} categories, the {MOST_CATEGORIES} most frequent are kept"
+    return set(ranked[:MOST_CATEGORIES]), note

@@ -1,0 +1,379 @@
+"""The engine: one run, opened. It trains, answers, learns from what people do, and forgets; the command line, the
+server and a notebook all speak to this file.
+
+A run is a folder: `snapshots/000001/…`, `current` (which one counts) and `log.sqlite` (what happened since). Readers take
+no lock: they hold one snapshot. Writers queue behind one lock, for a refresh begun before a forget would bring the
+person back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensorium import build as building
+from sensorium import snapshot as snapshots
+from sensorium.answer import answer
+from sensorium.arrays import best, unit
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import TEXT, Content, Media, Text
+from sensorium.data.ids import Ids
+from sensorium.data.readers import read_items
+from sensorium.encode.cache import Cache
+from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.open import open_encoders
+from sensorium.encode.run import Problem, encode
+from sensorium.errors import DataError, SnapshotError
+from sensorium.feedback.log import Entry, Log
+from sensorium.index.index import Index, index_of
+from sensorium.rank.lookup import Lookup, look_up
+from sensorium.rank.query import Query, Ranking
+from sensorium.recipe import Recipe, read_recipe, read_recipe_text
+from sensorium.refresh import added, forgotten, refreshed
+from sensorium.snapshot import Snapshot
+
+
+def default_cache() -> Path:
+    """Where encodings are kept: `$SENSORIUM_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("SENSORIUM_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "sensorium"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One result of a search; `by` names the modality whose vector lay nearest to the query."""
+
+    item: str
+    title: str
+    score: float
+    by: str
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A snapshot made ready for answering: with its index and its tables. This is what one swap replaces."""
+
+    snapshot: Snapshot
+    name: str = ""  # of its folder under snapshots/, "" where the run is in memory alone
+
+    @cached_property
+    def index(self) -> Index | None:
+        """None up to 50,000 items, where scoring all is exact and quick enough."""
+        features = self.snapshot.features
+        if len(features.items) <= 50_000 or not features.items.present.any():
+            return None
+        return index_of(features.items.values, features.items.present)
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Who did what, and the attributes by column."""
+        return look_up(self.snapshot.catalog, self.snapshot.events)
+
+    @cached_property
+    def hidden(self) -> frozenset[int]:
+        """Rows that are never shown."""
+        return frozenset(self.snapshot.hidden)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.snapshot, name)
+
+
+class Engine:
+    """A trained run. `Engine.train` makes one, `Engine.open` finds one on disk.
+
+    ```python
+    engine = Engine.train("movies.toml", out="runs/movies")
+    engine.recommend(user="42", k=10, explain=True)
+    engine.observe([{"user": "42", "item": "7", "kind": "view"}])
+    ```
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None
+    ) -> None:
+        self._live = Live(snapshot, name)
+        self.folder = folder
+        self.cache = cache or default_cache()
+        self.problems: Sequence[Problem] = ()
+        self.material: building.Material | None = None
+        self._writing = threading.RLock()
+        self._unsaved: list[Entry] = []
+        self._log: Log | None = Log(folder / "log.sqlite") if folder else None
+
+    # --- making, finding, keeping ---------------------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls, recipe: Recipe | Path | str, out: Path | str | None = None, *, cache: Path | None = None,
+        progress: Progress = silent,
+    ) -> Engine:  # fmt: skip
+        """Read, encode, fuse and learn what the recipe describes; `out` saves the run there.
+
+        **Raises** DataError, RecipeError. A killed training keeps every finished encoding and leaves no half run.
+        """
+        if not isinstance(recipe, Recipe):
+            recipe = read_recipe(Path(recipe))
+        cache = cache or default_cache()
+        folder = Path(out) if out is not None else None
+        if folder is not None and folder.exists() and any(folder.iterdir()) and not (folder / "current").exists():
+            raise SnapshotError(f"{folder}: the folder holds something that is no run; choose another, or empty it")
+        material = building.gather(recipe, cache, progress=progress)
+        snapshot = building.build(material, recipe, progress=progress)
+        if folder is None:
+            engine = cls(snapshot, cache=cache)
+        else:
+            with _locked(folder):
+                name = _keep(snapshot, folder)
+            engine = cls(snapshot, folder, name=name, cache=cache)
+        engine.problems, engine.material = material.problems, material
+        return engine
+
+    @classmethod
+    def open(cls, folder: Path | str, *, cache: Path | None = None) -> Engine:
+        """The run in a folder. **Raises** SnapshotError where there is none, or it is damaged."""
+        folder = Path(folder)
+        place = _current(folder)
+        return cls(snapshots.read(place), folder, name=place.name, cache=cache)
+
+    def save(self, folder: Path | str) -> None:
+        """The run as a folder, with the events observed since; later changes go there too."""
+        folder = Path(folder)
+        with self._writing, _locked(folder):
+            if folder == self.folder:
+                return  # every change is on disk when it returns
+            pending = self._entries()
+            log = Log(folder / "log.sqlite")
+            start = replace(self.snapshot, position=log.end)
+            log.append(pending)
+            self._live = Live(start, _keep(start, folder))
+            self.close()
+            self._unsaved.clear()
+            self._log, self.folder = log, folder
+
+    def close(self) -> None:
+        """Let go of the log; the engine must not be used afterwards."""
+        if self._log is not None:
+            self._log.close()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that answers now."""
+        return self._live.snapshot
+
+    # --- answering ------------------------------------------------------------------------------------------------
+
+    def recommend(self, user: str | None = None, k: int = 10, **wishes: Any) -> Ranking:
+        """The best `k` items for a person, or for a session (`like=["a", "b"]`); `wishes` are the fields of Query.
+
+        Events observed a moment ago count. A person or an item nobody has seen is served like any other.
+        """
+        return self.answer(Query(user=user, k=k, **wishes))
+
+    def answer(self, query: Query) -> Ranking:
+        """The ranking for a query."""
+        live = self._live
+        happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
+        return answer(live, query, happened, lookup=live.lookup)
+
+    def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
+        """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips."""
+        live = self._live
+        query = self._asked(words, image)
+        modality, content = query
+        if live.aligner is None:
+            return self._search_alike(modality, content, k)
+        asked = live.aligner.project(modality, self._encoded(modality, content)).values[0]
+        scores = np.full((len(live.views), len(live.catalog)), -np.inf, np.float32)
+        names = list(live.views)
+        for place, name in enumerate(names):
+            near, present = self._projected(live, name)
+            # A modality's cosines are compared with its own usual ones: words lie nearer to words than to any picture.
+            cosines = near[present] @ asked
+            if len(cosines):
+                scores[place, present] = (cosines - cosines.mean()) / (cosines.std() + 1e-6)
+        scores[:, sorted(live.hidden)] = -np.inf
+        rows, values = best(scores.max(axis=0)[None, :], k)
+        return [
+            Found(live.catalog.ids[row], live.catalog.title(row), float(value), names[int(scores[:, row].argmax())])
+            for row, value in zip(rows[0], values[0], strict=True)
+            if np.isfinite(value)
+        ]
+
+    def _asked(self, words: str | None, image: Path | None) -> tuple[str, Content]:
+        if words is not None and words.strip():
+            return TEXT, Text((("query", words),))
+        if image is not None:
+            return "image", Media((Path(image),))
+        raise DataError("search: give some words, or a picture")
+
+    def _encoded(self, modality: str, content: Content) -> Any:
+        page = Catalog(Ids(["query"]), {modality: [content]})
+        encoders = open_encoders(page, read_recipe_text(self.snapshot.recipe).encode)
+        done = encode(page, encoders, Cache(self.cache), progress=silent)
+        if done.problems:
+            raise DataError(f"search: {done.problems[0].reason}")
+        return done.views[modality]
+
+    def _search_alike(self, modality: str, content: Content, k: int) -> list[Found]:
+        """Without an aligned space only the query's own modality can be searched."""
+        live = self._live
+        if modality not in live.views:
+            raise DataError(f"search: this run has no {modality} to search in; it has {', '.join(live.views)}")
+        view = live.views[modality]
+        scores = unit(view.values) @ unit(self._encoded(modality, content).values)[0]
+        scores[~view.present] = -np.inf
+        scores[sorted(live.hidden)] = -np.inf
+        rows, values = best(scores[None, :], k)
+        pairs = zip(rows[0], values[0], strict=True)
+        return [
+            Found(live.catalog.ids[r], live.catalog.title(r), float(v), modality) for r, v in pairs if np.isfinite(v)
+        ]
+
+    def _projected(self, live: Live, modality: str) -> tuple[Any, Any]:
+        store: dict[str, Any] = live.__dict__.setdefault("_spaces", {})
+        if modality not in store:
+            assert live.aligner is not None
+            view = live.views[modality]
+            try:
+                store[modality] = (live.aligner.project(modality, view).values, view.present)
+            except KeyError:  # a modality the aligner never saw in two items at once
+                store[modality] = (np.zeros((len(view), 1), np.float32), np.zeros(len(view), bool))
+        return store[modality]
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
+        """Note what people did: it is on disk when this returns (if the run has a folder), and counts in the next answer.
+
+        A mapping has `user`, `item`, and may have `kind` (view), `value`, `time` (now), `text`, `key`.
+        """
+        entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
+        if self._log is not None:
+            return self._log.append(entries)
+        begin = self.snapshot.position + len(self._unsaved)
+        fresh = [replace(entry, position=begin + place + 1) for place, entry in enumerate(entries)]
+        self._unsaved += fresh
+        return [entry.position for entry in fresh]
+
+    def add(self, items: Catalog | Path | str, *, progress: Progress = silent) -> int:
+        """New items, recommendable at once from their content alone; returns how many were new."""
+        with self._writing, self._turn():
+            before = self.snapshot
+            more = items if isinstance(items, Catalog) else read_items(Path(items), read_recipe_text(before.recipe))
+            after, self.problems = added(before, more, self.cache, progress=progress)
+            self._swap(after)
+            return len(after.catalog) - len(before.catalog)
+
+    def hide(self, item: str, *, hidden: bool = True) -> None:
+        """Show an item no longer, or again."""
+        with self._writing, self._turn():
+            row = self.snapshot.catalog.ids.row(item)
+            rows = set(self.snapshot.hidden) | {row} if hidden else set(self.snapshot.hidden) - {row}
+            self._swap(replace(self.snapshot, hidden=tuple(sorted(rows))))
+
+    def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
+        """Learn from everything observed so far; returns how many events were new."""
+        with self._writing, self._turn():
+            entries = self._entries()
+            self._swap(refreshed(self.snapshot, entries, self.cache, retune=retune, progress=progress))
+            self._unsaved = [e for e in self._unsaved if e.position > self.snapshot.position]
+            return len(entries)
+
+    def forget(self, user: str, *, progress: Progress = silent) -> None:
+        """Erase a person: from the log, from the tables, and from what was learnt (all is learnt anew without them).
+
+        The old snapshots are deleted. Source files outside the run are yours to clean.
+        """
+        with self._writing, self._turn():
+            known = user in self.snapshot.user_ids or bool(self._entries(0, user))
+            if not known:
+                self.snapshot.user_ids.row(user, what="user")
+            if self._log is not None:
+                self._log.erase(user)
+            self._unsaved = [entry for entry in self._unsaved if entry.user != user]
+            self._swap(forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress), only=True)
+
+    def _swap(self, snapshot: Snapshot, *, only: bool = False) -> None:
+        name = _keep(snapshot, self.folder, only=only) if self.folder is not None else ""
+        self._live = Live(snapshot, name)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Behind the run's lock, upon the newest snapshot: another process may have written one meanwhile."""
+        if self.folder is None:
+            yield
+            return
+        with _locked(self.folder):
+            newest = _current(self.folder)
+            if newest.name != self._live.name:
+                self._live = Live(snapshots.read(newest), newest.name)
+            yield
+
+    def _entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:
+        after = self.snapshot.position if after is None else after
+        if self._log is not None:
+            return self._log.read(after, user=user)
+        return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
+
+
+def _entry(event: Mapping[str, Any]) -> Entry:
+    known = ("user", "item", "kind", "time", "value", "text", "key")
+    unknown = [name for name in event if name not in known]
+    if unknown or "user" not in event or "item" not in event:
+        raise DataError(f"event {dict(event)!r}: give user and item, and of {', '.join(known[2:])} what there is")
+    return Entry(**{"kind": "view", "time": time.time(), **event})
+
+
+def _current(folder: Path) -> Path:
+    try:
+        name = (folder / "current").read_text("utf-8").strip()
+    except OSError:
+        raise SnapshotError(f"{folder}: no run here; make one with: sensorium train … --out {folder}") from None
+    if not name.isdigit():
+        raise SnapshotError(f"{folder / 'current'}: damaged; it should name one of the snapshots")
+    return folder / "snapshots" / name
+
+
+def _keep(snapshot: Snapshot, folder: Path, *, only: bool = False, most: int = 3) -> str:
+    """Write the next snapshot, make it the current one in one move, and drop the oldest (`only`: all others)."""
+    import shutil
+
+    home = folder / "snapshots"
+    home.mkdir(parents=True, exist_ok=True)
+    there = sorted(path for path in home.iterdir() if path.name.isdigit())
+    place = home / f"{int(there[-1].name) + 1 if there else 1:06d}"
+    snapshots.write(snapshot, place)
+    draft = folder / f".current.{os.getpid()}"
+    draft.write_text(place.name + "\n", "utf-8")
+    os.replace(draft, folder / "current")
+    for old in there if only else there[: max(0, len(there) + 1 - most)]:
+        shutil.rmtree(old, ignore_errors=True)
+    for leftover in home.glob(".*.draft"):  # of a writer that was killed; the lock says nobody is writing now
+        shutil.rmtree(leftover, ignore_errors=True)
+    return place.name
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer a run, in any process."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,132 @@
+"""From the feedback log to the next snapshot, on one page: what was logged, or added, or must be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sensorium.build import build, encoded
+from sensorium.data.catalog import Catalog
+from sensorium.data.events import Events
+from sensorium.data.ids import Ids
+from sensorium.data.prepare import weighed
+from sensorium.data.readers import Dataset
+from sensorium.data.report import Report
+from sensorium.data.vectors import Vectors
+from sensorium.encode.cache import Cache
+from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.open import open_encoders
+from sensorium.encode.run import Problem, encode
+from sensorium.feedback.log import Entry
+from sensorium.models.model import Features
+from sensorium.recipe import Recipe, read_recipe_text
+from sensorium.snapshot import Snapshot
+
+
+def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids, Ids]:
+    """Log entries as events, and the ids of people and items they bring along (appended; no row changes)."""
+    users = snapshot.user_ids.extended(entry.user for entry in entries)
+    items = snapshot.catalog.ids.extended(entry.item for entry in entries)
+    kinds = tuple(dict.fromkeys([*snapshot.events.kinds, *(entry.kind for entry in entries)]))
+    # Where the file has no times, the log's order goes on counting after it.
+    after = float(snapshot.events.time[-1]) + 1 if len(snapshot.events) else 0.0
+    timed = snapshot.events.timed
+    time = [entry.time if timed else after + place for place, entry in enumerate(entries)]
+    text = np.empty(len(entries), object)
+    text[:] = [entry.text for entry in entries]
+    events = Events.of(
+        users.rows(entry.user for entry in entries), items.rows(entry.item for entry in entries),
+        users=len(users), items=len(items), time=time, kind=[kinds.index(entry.kind) for entry in entries], kinds=kinds,
+        value=[np.nan if entry.value is None else entry.value for entry in entries],
+    )  # fmt: skip
+    order = np.argsort(np.asarray(time, np.float64), kind="stable")
+    written = any(entry.text for entry in entries)
+    return replace(events, timed=timed, text=text[order] if written else None), users, items
+
+
+def refreshed(
+    snapshot: Snapshot, entries: Sequence[Entry], cache: Path, *, retune: bool = False, progress: Progress = silent
+) -> Snapshot:
+    """The next snapshot: the events so far and those of the log, learnt anew with the settings that validation chose.
+
+    `retune` chooses the settings again. Nothing that was encoded is encoded again. **Cost** one training.
+    """
+    recipe = read_recipe_text(snapshot.recipe)
+    dataset = _dataset(snapshot, entries, recipe)
+    if not retune:
+        recipe = replace(recipe, recommender=snapshot.recommender)
+    material = encoded(
+        dataset, recipe, cache, encoders=snapshot.encoders, people_encoders=snapshot.people_encoders, progress=progress
+    )
+    position = max([snapshot.position, *(entry.position for entry in entries)])
+    fresh = build(material, recipe, tune=retune, progress=progress)
+    return replace(
+        fresh, recipe=snapshot.recipe, position=position, hidden=snapshot.hidden,
+        trials=fresh.trials if retune else snapshot.trials,
+    )  # fmt: skip
+
+
+def _dataset(snapshot: Snapshot, entries: Sequence[Entry], recipe: Recipe) -> Dataset:
+    """The snapshot's tables with the log's entries after them, weighed again as one."""
+    events, users, items = snapshot.events, snapshot.user_ids, snapshot.catalog.ids
+    if entries:
+        more, users, items = events_of(entries, snapshot)
+        events = events.resized(len(users), len(items)).merged(more)
+    events = weighed(events, recipe.kind_weights())
+    catalog = snapshot.catalog.extended(Catalog(items, {}))
+    people = snapshot.people.extended(Catalog(users, {})) if snapshot.people is not None else None
+    return Dataset(catalog, people, events, users, Report())
+
+
+def added(
+    snapshot: Snapshot, more: Catalog, cache: Path, *, progress: Progress = silent
+) -> tuple[Snapshot, list[Problem]]:
+    """The snapshot with new items, recommendable at once from their content alone; nothing is trained.
+
+    An id that is known already keeps its row and its content.
+    """
+    recipe = read_recipe_text(snapshot.recipe)
+    catalog = snapshot.catalog.extended(more)
+    fresh = [row for row, name in enumerate(more.ids) if name not in snapshot.catalog.ids]
+    part = Catalog(Ids(more.ids.names(fresh)), {m: [c[row] for row in fresh] for m, c in more.content.items()})
+    encoders = {**open_encoders(part, recipe.encode), **snapshot.encoders}
+    done = encode(part, {m: e for m, e in encoders.items() if m in part.content}, Cache(cache), progress=progress)
+    views: dict[str, Vectors] = {}
+    for modality, view in snapshot.views.items():
+        new = done.views.get(modality)
+        if new is None or new.size != view.size:
+            new = Vectors.absent(len(part), view.size, view.source)
+        views[modality] = view.extended(new)
+    features = Features(snapshot.fusion.fuse(views), views, snapshot.features.people, snapshot.features.blocks)
+    events = snapshot.events.resized(snapshot.events.users, len(catalog))
+    model = snapshot.model.extended(features)
+    return replace(snapshot, catalog=catalog, views=views, features=features, events=events, model=model), list(
+        done.problems
+    )
+
+
+def forgotten(
+    snapshot: Snapshot, user: str, entries: Sequence[Entry], cache: Path, *, progress: Progress = silent
+) -> Snapshot:
+    """A snapshot that never knew a person: their row, their profile and every event are gone, and all is learnt anew.
+
+    `entries` is the log without that person. Rows of people move up, as if they had never been there; items known from
+    that person's events alone vanish. So the result equals, byte for byte, a training without them.
+    """
+    row = snapshot.user_ids.row(user, what="user") if user in snapshot.user_ids else -1
+    people, events = snapshot.people, snapshot.events
+    users = Ids(name for name in snapshot.user_ids if name != user)
+    if row >= 0:
+        events = events.take(events.user != row)
+        events = replace(events, user=(events.user - (events.user > row)).astype(np.int32), users=len(users))
+        if people is not None:
+            keep = [place for place in range(len(people)) if place != row]
+            people = Catalog(
+                Ids(people.ids.names(keep)), {m: [c[place] for place in keep] for m, c in people.content.items()},
+                [people.title(place) for place in keep],
+            )  # fmt: skip
+    without = replace(snapshot, user_ids=users, people=people, events=events, people_views={})
+    return refreshed(without, entries, cache, retune=True, progress=progress)
