@@ -1,0 +1,157 @@
+"""What the learning of a blend's weights stands on: members' scores on one scale, for a pool of people and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.events import Fold, Histories
+from sensorium.models.model import Features, Model
+from sensorium.train.ranking import asked, hide
+
+STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)  # factors that are tried on each weight
+STARTS = (0.1, 0.3)  # and shares of the largest weight, so that a weight of zero can come back
+GAIN = 1.0005  # a step must raise the value by this factor: smaller rises are chance
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Candidates of some people with every member's standardised score.
+
+    **Shapes** scores (M, P, C); count (P, C): how many candidates one stands for, 0 for padding; targets as
+    row (T,) and column (T,) pairs.
+    """
+
+    scores: Floats
+    count: Floats
+    row: Rows
+    column: Rows
+
+    @classmethod
+    def drawn(
+        cls,
+        models: Mapping[str, Model],
+        fold: Fold,
+        features: Features,
+        *,
+        people: int,
+        uniform: int,
+        top: int,
+        seed: int,
+    ) -> Pool:
+        """The pool of a fold: a person's targets, the `top` of each member, and `uniform` of the others at random."""
+        rng = np.random.default_rng(seed)
+        tables: list[tuple[Floats, Floats, int]] = []  # (M, C) scores, (C,) counts, how many targets stand in front
+        for batch in asked(fold, features.people, batch=128, most=people, seed=seed):
+            standard = np.stack(
+                [standardised(model.score(batch.histories), batch.histories) for model in models.values()]
+            )
+            open_ = np.isfinite(hide(standard[0], batch, fold.candidates))
+            for b in range(len(batch.users)):
+                targets = batch.targets[1][batch.targets[0] == b]
+                allowed = np.setdiff1d(np.flatnonzero(open_[b]), targets, assume_unique=True)
+                line = standard[:, b]
+                if len(allowed) > uniform + top:
+                    high = np.argpartition(-line[:, allowed], top - 1, axis=1)[:, :top]
+                    chosen = allowed[np.unique(high)]
+                    rest = np.setdiff1d(allowed, chosen, assume_unique=True)
+                    some = np.sort(rng.choice(rest, min(uniform, len(rest)), replace=False))
+                    others = np.concatenate([chosen, some])
+                    count = np.ones(len(others), np.float32)
+                    count[len(chosen) :] = len(rest) / max(len(some), 1)
+                else:
+                    others, count = allowed, np.ones(len(allowed), np.float32)
+                picked = np.concatenate([targets, others])
+                counts = np.concatenate([np.ones(len(targets), np.float32), count])
+                tables.append((line[:, picked], counts, len(targets)))
+        width = max((len(count) for _, count, _ in tables), default=0)
+        scores = np.zeros((len(models), len(tables), width), np.float32)
+        counts_ = np.zeros((len(tables), width), np.float32)
+        for p, (line, count, _) in enumerate(tables):
+            scores[:, p, : len(count)], counts_[p, : len(count)] = line, count
+        row = np.repeat(np.arange(len(tables)), [n for _, _, n in tables]).astype(np.int64)
+        column = np.concatenate([np.arange(n) for _, _, n in tables] or [np.zeros(0, np.int64)])
+        return cls(scores, counts_, row, column)
+
+    def value(self, mixed: Floats) -> float:
+        """The mean over people of their targets' gain, ranked by the mixed scores (P, C); ties count half."""
+        gain = 1 / np.log2(self.ranks(mixed) + 2)
+        people = np.bincount(self.row, minlength=len(mixed))
+        ideal = np.cumsum(1 / np.log2(np.arange(2, people.max() + 2)))[people[self.row] - 1]
+        return float((gain / ideal).sum() / np.count_nonzero(people))
+
+    def ranks(self, mixed: Floats) -> NDArray[np.float64]:
+        """The place of each target (T,), 0 is the top."""
+        goal = mixed[self.row, self.column]
+        if len(self.row) <= 4 * len(mixed):
+            out = np.empty(len(goal))
+            for begin in range(0, len(goal), 512):
+                part = slice(begin, begin + 512)
+                line, count = mixed[self.row[part]], self.count[self.row[part]]
+                above = np.einsum("ij,ij->i", line > goal[part, None], count)
+                level = np.einsum("ij,ij->i", line == goal[part, None], count) - 1
+                out[part] = above + level / 2
+            return out
+        out = np.empty(len(goal))
+        start = np.searchsorted(self.row, np.arange(len(mixed) + 1))
+        for p in range(len(mixed)):
+            order = np.argsort(mixed[p], kind="stable")
+            line, below = mixed[p][order], np.concatenate([[0.0], np.cumsum(self.count[p][order])])
+            mine = goal[start[p] : start[p + 1]]
+            left, right = np.searchsorted(line, mine, "left"), np.searchsorted(line, mine, "right")
+            out[start[p] : start[p + 1]] = below[-1] - below[right] + (below[right] - below[left] - 1) / 2
+        return out
+
+    def climbed(self, rounds: int = 4) -> NDArray[np.float64]:
+        """Weights (M,), the largest 1, at the end of the walk."""
+        members = len(self.scores)
+        weights = np.full(members, 0.3)
+        mixed = np.tensordot(weights.astype(np.float32), self.scores, 1)
+        height = self.value(mixed)
+        for _ in range(rounds):
+            moved = False
+            for m in range(members):
+                others = mixed - np.float32(weights[m]) * self.scores[m]
+                options = [weights[m] * step for step in STEPS] + [weights.max() * share for share in STARTS]
+                best = weights[m]
+                for option in options:
+                    if option == 0 and not np.any(np.delete(weights, m)):
+                        continue
+                    reached = self.value(others + np.float32(option) * self.scores[m])
+                    if reached > height * GAIN:
+                        height, best, moved = reached, option, True
+                weights[m] = best
+                mixed = others + np.float32(best) * self.scores[m]
+            if not moved:
+                break
+        return weights / weights.max()
+
+
+def standardised(scores: Floats, histories: Histories) -> Floats:
+    """**Shapes** (B, I) → (B, I): mean 0 and deviation 1 in each row, over what the history lacks."""
+    centre, spread = scale(scores, histories)
+    return (scores - centre[:, None]) * spread[:, None]
+
+
+def scale(scores: Floats, histories: Histories) -> tuple[Floats, Floats]:
+    """The mean (B,) of each row over items outside the history, and 1 ÷ their standard deviation (0 where all are equal).
+
+    The history is left out because it is never recommended, and its own items often stand far above the rest.
+    """
+    row, item = histories.row, histories.item
+    pairs = np.unique(row.astype(np.int64) * scores.shape[1] + item)
+    row, item = pairs // scores.shape[1], pairs % scores.shape[1]
+    count = np.maximum(scores.shape[1] - np.bincount(row, minlength=len(scores)), 1)
+    own = scores[row, item].astype(np.float64)
+    mean = (scores.sum(1, dtype=np.float64) - np.bincount(row, own, minlength=len(scores))) / count
+    centred = scores - mean[:, None].astype(np.float32)
+    square = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
+    square -= np.bincount(row, (own - mean[row]) ** 2, minlength=len(scores))
+    deviation = np.sqrt(np.maximum(square, 0) / count)
+    alive = deviation > 1e-6 * np.abs(scores).max(1, initial=0)
+    spread = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive & (deviation > 0))
+    return mean.astype(np.float32), spread.astype(np.float32)
