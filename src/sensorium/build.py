@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
+from sensorium.errors import DataError
 from sensorium.fuse.align import Align
 from sensorium.fuse.concat import Concat
 from sensorium.fuse.fusion import Aligner, Fusion, FusionModel, Views
@@ -50,7 +52,7 @@ class Reviews:
         kept = self.vectors.present[rows]
         np.add.at(out.values, item[kept], self.vectors.values[rows[kept]])
         count = np.bincount(item[kept], minlength=events.items)
-        return Vectors(out.values / np.maximum(count, 1)[:, None].astype(np.float32), count > 0, out.source)
+        return Vectors((out.values / np.maximum(count, 1)[:, None]).astype(np.float32), count > 0, out.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,9 @@ class Learned:
 def gather(recipe: Recipe, cache: Path, *, progress: Progress = silent) -> Material:
     """Read and prepare the tables, then encode every modality of items, people and reviews (from the cache where known)."""
     began = time.perf_counter()
+    progress("read", 0, 0)
     dataset = read(recipe, strict=recipe.strict, progress=progress)
+    progress("read", 1, 1)
     seconds = {"read": time.perf_counter() - began}
     began = time.perf_counter()
     material = encoded(dataset, recipe, cache, progress=progress)
@@ -193,15 +197,20 @@ def aligned(views: Views, events: Events, seed: int) -> Aligner | None:
     return Align().fit(views, events, rng=np.random.default_rng(seed))
 
 
-def build(material: Material, recipe: Recipe, *, tune: bool = True, progress: Progress = silent) -> Snapshot:
-    """A snapshot from encoded material: validation is the newest event of each person, and is learnt from in the end."""
+def build(
+    material: Material, recipe: Recipe, *, chosen: Recommender | None = None, progress: Progress = silent
+) -> Snapshot:
+    """A snapshot from encoded material: validation is the newest event of each person, and is learnt from in the end.
+
+    `chosen` are settings that validation chose before: they are fitted as they are.
+    """
     dataset, seed = material.dataset, recipe.seed
     people_fusion, people = people_space(material.people_views, seed)
     validation = None
-    if tune and len(dataset.events):
-        validation = split(dataset.events, SplitSettings(by="leave-last-out"), seed=seed).test
+    if chosen is None and len(dataset.events):
+        validation = newest(dataset.events, seed)
     learned = learn(
-        dataset.events, material.views, people, fusion=recipe.fusion, recommender=recipe.recommender,
+        dataset.events, material.views, people, fusion=recipe.fusion, recommender=chosen or recipe.recommender,
         validation=validation, seed=seed, reviews=material.reviews, progress=progress,
     )  # fmt: skip
     progress("align", 0, 0)
@@ -212,8 +221,22 @@ def build(material: Material, recipe: Recipe, *, tune: bool = True, progress: Pr
         views=learned.features.views, people_views=material.people_views,
         encoders=_fitted(material.encoders), people_encoders=_fitted(material.people_encoders),
         fusion=learned.fusion, people_fusion=people_fusion, aligner=aligner, features=learned.features,
-        recommender=learned.recommender, model=learned.model, recipe=dump(recipe), trials=learned.trials,
+        recommender=getattr(learned.recommender, "chosen", None) or learned.recommender, model=learned.model,
+        recipe=dump(recipe), trials=tuple(untimed(trial) for trial in learned.trials),
     )  # fmt: skip
+
+
+def untimed(trial: object) -> dict[str, Any]:
+    """A trial without its seconds: they differ from run to run, and a snapshot's bytes must not."""
+    return {name: getattr(trial, name) for name in ("name", "ndcg", "recall")}
+
+
+def newest(events: Events, seed: int) -> Fold | None:
+    """The newest event of each person held out; None where that leaves nothing to learn from or to ask."""
+    try:
+        return split(events, SplitSettings(by="leave-last-out"), seed=seed).test
+    except DataError:
+        return None
 
 
 def _fitted(encoders: Mapping[str, Encoder]) -> dict[str, Encoder]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sensorium.errors import SensoriumError
+from sensorium.errors import RecipeError, SensoriumError
 
 if TYPE_CHECKING:
     from sensorium.rank.query import Ranking
+    from sensorium.recipe import Recipe
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -28,14 +29,16 @@ Items = Annotated[list[Path] | None, typer.Option(help="Tables of items: CSV, TS
 Events = Annotated[list[Path] | None, typer.Option(help="Tables of events: who did what with which item, and when.")]
 Users = Annotated[list[Path] | None, typer.Option(help="Tables of people: a bio, an avatar, an age.")]
 CacheOption = Annotated[
-    Path | None, typer.Option("--cache", help="Where encodings are kept [default: $SENSORIUM_CACHE or ~/.cache/sensorium].")
+    Path | None,
+    typer.Option("--cache", help="Where encodings are kept [default: $SENSORIUM_CACHE or ~/.cache/sensorium]."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of words.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be rejected.")]
 Seed = Annotated[int | None, typer.Option(help="The seed of all chance [default: the recipe's, or 0].")]
 Encode = Annotated[
-    list[str] | None, typer.Option("--encode", help="An encoder by modality: text=minilm, image=hub:FOLDER …", metavar="MODALITY=NAME")
+    list[str] | None,
+    typer.Option("--encode", help="An encoder by modality: text=minilm, image=hub:FOLDER …", metavar="MODALITY=NAME"),
 ]
 
 
@@ -51,7 +54,9 @@ def train(
     from sensorium.engine import Engine
     from sensorium.progress import shown
 
-    asked = _recipe(recipe, items, events, users, model=[model] if model else [], encode=encode, seed=seed, strict=strict)
+    asked = _recipe(
+        recipe, items, events, users, model=[model] if model else [], encode=encode, seed=seed, strict=strict
+    )
     with shown(quiet=quiet, lines=lines) as progress:
         engine = Engine.train(asked, out, cache=cache, progress=progress)
     summary = engine.summary()
@@ -81,7 +86,8 @@ def evaluate(
     encode: Encode = None, seed: Seed = None, strict: Strict = False, cache: CacheOption = None, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Hold events out, learn from the rest, and measure how well the held-out ones are foretold."""
-    from sensorium.engine import evaluated
+    from sensorium.engine import default_cache
+    from sensorium.evaluate.run import evaluated
     from sensorium.progress import shown
 
     asked = _recipe(
@@ -89,7 +95,7 @@ def evaluate(
         train=train_file, valid=valid_file, test=test_file,
     )  # fmt: skip
     with shown(quiet=quiet, lines=False) as progress:
-        done = evaluated(asked, model or [], knockout=knockout, cache=cache, progress=progress)
+        done = evaluated(asked, model or [], knockout=knockout, cache=cache or default_cache(), progress=progress)
     if json_file is not None:
         _write(json_file, json.dumps(done.json(), indent=1) + "\n")
     if report is not None:
@@ -213,16 +219,20 @@ def inspect(
     as_json: JsonLines = False,
 ) -> None:  # fmt: skip
     """What was read, what it was taken for, what was rejected, and what is missing."""
-    from sensorium.engine import inspected
+    from sensorium.data.readers import read
 
-    looked = inspected(_recipe(recipe, items, events, users, strict=strict))
+    asked = _recipe(recipe, items, events, users, strict=strict)
+    dataset = read(asked, strict=asked.strict)
     if as_json:
-        print(json.dumps(looked.report.plain(), ensure_ascii=False))
+        print(json.dumps(dataset.report.plain(), ensure_ascii=False))
     else:
-        _say_report(looked.report.plain())
+        _say_report(dataset.report.plain())
     if report is not None:
-        _write(report, looked.html())
-        print(f"wrote {report}")
+        from sensorium.evaluate.gallery import gallery
+
+        _write(report, gallery(dataset))
+        if not as_json:
+            print(f"wrote {report}")
 
 
 @app.command(epilog="Example:  sensorium demo world")
@@ -231,10 +241,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 0,
 ) -> None:
     """Write a small generated world with all four media, to try everything on."""
-    from sensorium.engine import demo_world
+    from sensorium.checks.worlds import write_demo
 
-    recipe = demo_world(folder, seed=seed)
-    print(f"a generated world is in {folder}.  Next:  sensorium train {recipe} --out runs/demo")
+    write_demo(folder, seed=seed)
+    print(f"a generated world is in {folder}.  Next:  sensorium train {folder / 'demo.toml'} --out runs/demo")
 
 
 def main() -> None:
@@ -259,12 +269,34 @@ def main() -> None:
 
 
 def _recipe(
-    recipe: Path | None, items: Sequence[Path] | None, events: Sequence[Path] | None, users: Sequence[Path] | None,
-    *, encode: Sequence[str] | None = None, **wishes: Any,
-) -> Any:  # fmt: skip
-    from sensorium.engine import recipe_from
+    path: Path | None, items: Sequence[Path] | None, events: Sequence[Path] | None, users: Sequence[Path] | None,
+    *, train: Sequence[Path] | None = None, valid: Sequence[Path] | None = None, test: Sequence[Path] | None = None,
+    model: Sequence[str] = (), encode: Sequence[str] | None = None, split: str | None = None, seed: int | None = None,
+    strict: bool = False,
+) -> Recipe:  # fmt: skip
+    """The recipe of a file, or of the tables on the command line; options given there have the last word."""
+    from dataclasses import replace
 
-    return recipe_from(recipe, items=items or [], events=events or [], users=users or [], encode=encode or [], **wishes)
+    from sensorium.recipe import RECOMMENDERS, read_recipe, recipe_of
+    from sensorium.settings import read_settings
+
+    tables = {"items": items, "events": events, "users": users, "train": train, "valid": valid, "test": test}
+    if path is not None and any(tables.values()):
+        raise RecipeError("give a recipe, or tables, not both")
+    if path is None and not (events or train or items):
+        raise RecipeError("nothing to read; give a recipe, or --items FILE --events FILE")
+    if path is not None:
+        recipe = read_recipe(path)
+        if split:
+            recipe = replace(recipe, split=read_settings(type(recipe.split), {"by": split}, where="--split"))
+    else:
+        recipe = recipe_of(**{name: [str(f) for f in files or ()] for name, files in tables.items()}, split=split)  # type: ignore[arg-type]
+    if model:
+        recipe = replace(recipe, recommender=RECOMMENDERS.make(model[0], where="--model"))
+    if encode:
+        chosen = dict(entry.partition("=")[::2] for entry in encode)
+        recipe = replace(recipe, encode={**recipe.encode, **chosen})
+    return replace(recipe, seed=recipe.seed if seed is None else seed, strict=recipe.strict or strict)
 
 
 def _open(run: Path, cache: Path | None) -> Any:
@@ -300,7 +332,9 @@ def _table(*columns: str) -> Any:
 
 def _say_read(summary: dict[str, Any]) -> None:
     sizes = summary["sizes"]
-    print(f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; {summary['rejected']} rows rejected")
+    print(
+        f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; {summary['rejected']} rows rejected"
+    )
     for modality, share in summary["modalities"].items():
         print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
     for line in summary["problems"][:10]:
@@ -311,9 +345,9 @@ def _say_trials(summary: dict[str, Any]) -> None:
     if not summary["trials"]:
         print(f"recommender: {summary['recommender']}")
         return
-    table = _table("recommender", "ndcg@10 (validation)", "recall@10", "seconds")
+    table = _table("recommender", "ndcg@10 (validation)", "recall@10 (validation)")
     for trial in summary["trials"]:
-        table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}", f"{trial['seconds']:.1f}")
+        table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}")
     _console().print(table)
     print(f"kept: {summary['recommender']}")
 
@@ -324,7 +358,8 @@ def _say_ranking(ranking: Ranking, explain: bool) -> None:
         row = [str(place), entry.item, entry.title, f"{entry.score:.3f}"]
         if explain:
             parts = [
-                f"{part.amount:+.3f} {part.source}" + (f": {part.kind} {part.title}" if part.item else " (other events)")
+                f"{part.amount:+.3f} {part.source}"
+                + (f": {part.kind} {part.title}" if part.item else " (other events)")
                 for part in entry.reasons[:4]
             ]
             rest = entry.score - sum(part.amount for part in entry.reasons[:4])

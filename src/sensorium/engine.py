@@ -27,7 +27,8 @@ from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import TEXT, Content, Media, Text
 from sensorium.data.ids import Ids
-from sensorium.data.readers import read_items
+from sensorium.data.readers import read, read_items
+from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
@@ -107,6 +108,7 @@ class Engine:
         self.folder = folder
         self.cache = cache or default_cache()
         self.problems: Sequence[Problem] = ()
+        self.report = Report()
         self.material: building.Material | None = None
         self._writing = threading.RLock()
         self._unsaved: list[Entry] = []
@@ -137,7 +139,7 @@ class Engine:
             with _locked(folder):
                 name = _keep(snapshot, folder)
             engine = cls(snapshot, folder, name=name, cache=cache)
-        engine.problems, engine.material = material.problems, material
+        engine.problems, engine.material, engine.report = material.problems, material, material.dataset.report
         return engine
 
     @classmethod
@@ -267,11 +269,51 @@ class Engine:
         self._unsaved += fresh
         return [entry.position for entry in fresh]
 
+    def observe_table(self, path: Path | str) -> int:
+        """Note every event of a table (columns as in training); returns how many."""
+        recipe = read_recipe_text(self.snapshot.recipe)
+        section = replace(recipe.events, files=(str(Path(path).resolve()),))
+        nothing = replace(recipe.items, files=())
+        dataset = read(Recipe(items=nothing, events=section))
+        self.report = dataset.report
+        events, items, now = dataset.events, dataset.catalog.ids, time.time()
+        entries = [
+            Entry(
+                dataset.user_ids[events.user[row]], items[events.item[row]], events.kinds[events.kind[row]],
+                float(events.time[row]) if events.timed else now,
+                None if np.isnan(events.value[row]) else float(events.value[row]),
+                None if events.text is None else events.text[row],
+            )
+            for row in range(len(events))
+        ]  # fmt: skip
+        return len(self.observe(entries))
+
+    def summary(self) -> dict[str, Any]:
+        """What the run holds, in plain values: sizes, modalities, what was rejected, what validation said."""
+        now, material = self.snapshot, self.material
+        computed = material.computed if material is not None else {}
+        return {
+            "sizes": {"items": len(now.catalog), "users": len(now.user_ids), "events": len(now.events)},
+            "rejected": sum(self.report.reasons.values()),
+            "modalities": {
+                name: {"present": int(view.present.sum()), "of": len(view), "computed": int(computed.get(name, 0))}
+                for name, view in now.views.items()
+                if name != "none"
+            },
+            "problems": [str(problem) for problem in self.problems],
+            "trials": [dict(trial) for trial in now.trials],
+            "recommender": described(now.recommender),
+            "example_user": now.user_ids[0] if len(now.user_ids) else None,
+        }
+
     def add(self, items: Catalog | Path | str, *, progress: Progress = silent) -> int:
         """New items, recommendable at once from their content alone; returns how many were new."""
         with self._writing, self._turn():
             before = self.snapshot
-            more = items if isinstance(items, Catalog) else read_items(Path(items), read_recipe_text(before.recipe))
+            if isinstance(items, Catalog):
+                more = items
+            else:
+                more, self.report = read_items(Path(items), read_recipe_text(before.recipe))
             after, self.problems = added(before, more, self.cache, progress=progress)
             self._swap(after)
             return len(after.catalog) - len(before.catalog)
@@ -326,6 +368,12 @@ class Engine:
         if self._log is not None:
             return self._log.read(after, user=user)
         return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
+
+
+def described(settings: object) -> str:
+    """Settings in one line: their class, and what they hold."""
+    text = repr(settings)
+    return text if len(text) <= 300 else text[:297] + "…"
 
 
 def _entry(event: Mapping[str, Any]) -> Entry:

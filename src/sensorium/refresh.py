@@ -56,13 +56,11 @@ def refreshed(
     """
     recipe = read_recipe_text(snapshot.recipe)
     dataset = _dataset(snapshot, entries, recipe)
-    if not retune:
-        recipe = replace(recipe, recommender=snapshot.recommender)
     material = encoded(
         dataset, recipe, cache, encoders=snapshot.encoders, people_encoders=snapshot.people_encoders, progress=progress
     )
     position = max([snapshot.position, *(entry.position for entry in entries)])
-    fresh = build(material, recipe, tune=retune, progress=progress)
+    fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
     return replace(
         fresh, recipe=snapshot.recipe, position=position, hidden=snapshot.hidden,
         trials=fresh.trials if retune else snapshot.trials,

@@ -225,7 +225,7 @@ def repeated(columns: Sequence[NDArray], text: NDArray[np.object_] | None) -> ND
 
     frame = pl.DataFrame({str(place): column for place, column in enumerate(columns)})
     if text is not None:
-        frame = frame.with_columns(pl.Series("text", text, pl.String))
+        frame = frame.with_columns(pl.Series("text", text.tolist(), pl.String))
     names = frame.hash_rows(seed=0)
     suspects = names.is_duplicated().to_numpy()
     out = np.zeros(len(frame), bool)
