@@ -214,7 +214,7 @@ def build(
         validation=validation, seed=seed, reviews=material.reviews, progress=progress,
     )  # fmt: skip
     progress("align", 0, 0)
-    aligner = aligned(material.views, dataset.events, seed)
+    aligner = aligned(learned.features.views, dataset.events, seed)
     progress("align", 1, 1)
     return Snapshot(
         catalog=dataset.catalog, people=dataset.people, user_ids=dataset.user_ids, events=dataset.events,

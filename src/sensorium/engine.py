@@ -33,7 +33,7 @@ from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, SnapshotError
+from sensorium.errors import DataError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Entry, Log
 from sensorium.index.index import Index, index_of
 from sensorium.rank.lookup import Lookup, look_up
@@ -250,7 +250,7 @@ class Engine:
             view = live.views[modality]
             try:
                 store[modality] = (live.aligner.project(modality, view).values, view.present)
-            except KeyError:  # a modality the aligner never saw in two items at once
+            except SensoriumError:  # a modality the aligner never saw in two items at once
                 store[modality] = (np.zeros((len(view), 1), np.float32), np.zeros(len(view), bool))
         return store[modality]
 
