@@ -63,7 +63,7 @@ class Auto:
             trials.append(Trial(name, ranks.ndcg(), ranks.recall(), time.perf_counter() - start, settings))
         start = time.perf_counter()
         weights = weigh(models, fold, features)
-        members = {t.name: t.settings for t in trials}
+        members: dict[str, Any] = {t.name: t.settings for t in trials}
         mixed = replace(blend, use=tuple(n for n in models if weights[n] > 0), weights=weights, **members)
         model = BlendModel({n: models[n] for n in mixed.use}, weights)
         ranks = rank_targets(model.score, fold, features.people, most=PEOPLE)

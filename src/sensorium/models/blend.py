@@ -57,7 +57,11 @@ class Blend:
         return BlendModel(members, {name: float(self.weights.get(name, 1.0)) for name in names})
 
     def member(self, name: str) -> Recommender:
-        """The settings of one member."""
+        """The settings of one member; the sequence model is opened only where it is named."""
+        if name == "sequence" and self.sequence is None:
+            from sensorium.models.sequence import Sequence
+
+            return Sequence()
         return getattr(self, name)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:

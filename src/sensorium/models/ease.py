@@ -17,6 +17,7 @@ from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted, stron
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
+LARGE = 5_000  # items beyond which fewer penalties are tried
 FAINT = 1e-3  # a step whose decayed weight is below this is left out of a partial past
 
 
@@ -199,6 +200,8 @@ def _shifted(item, weight, place, decay, at, first, end, items, usable=None):  #
 def _tuned(settings, fold, features, rng, penalties, decays):  # type: ignore[no-untyped-def]
     """Each penalty is one fit; decays of the history are tried on the fitted model, which costs a ranking only."""
     best, height = settings, -1.0
+    if fold.train.items > LARGE:  # a fit takes half a minute there; the lowest penalty never won beyond it by much
+        penalties = penalties[-2:] if isinstance(settings, Directed) else penalties[:2]
     for l2 in penalties:
         candidate = replace(settings, l2=l2)
         model = candidate.fit(fold.train, features, rng=rng)

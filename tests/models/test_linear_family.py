@@ -1,0 +1,130 @@
+"""Known answers in tiny worlds, and independent derivations, for the models in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sensorium.data.events import Events, Fold
+from sensorium.data.vectors import Vectors
+from sensorium.models.auto import Auto
+from sensorium.models.blend import Blend
+from sensorium.models.content import Content
+from sensorium.models.ease import Directed, Ease, ease_weights, pasts_and_futures
+from sensorium.models.ials import Ials
+from sensorium.models.itemknn import ItemKnn
+from sensorium.models.model import Explains, Features
+from sensorium.models.popularity import Popularity
+from sensorium.models.profile import Profile
+
+RNG = np.random.default_rng
+
+
+def stripes(users: int = 24, items: int = 12) -> tuple[Events, Features]:
+    """Even people take even items, odd ones odd items; the last two items are new and known by content alone."""
+    user, item = [], []
+    for u in range(users):
+        for step in range(4):
+            user.append(u)
+            item.append((u % 2 + 2 * ((u // 2 + step) % ((items - 2) // 2))) % (items - 2))
+    events = Events.of(user, item, users=users, items=items, time=[86_400.0 * n for n in range(len(user))])
+    values = np.zeros((items, 4), np.float32)
+    values[np.arange(items), np.arange(items) % 2] = 1
+    values[:, 2] = 0.1 * np.cos(np.arange(items))
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    blocks = {"image": slice(2, 4), "text": slice(0, 2)}
+    return events, Features(Vectors(values, np.ones(items, bool), "toy"), blocks=blocks)
+
+
+MODELS = [
+    Content(),
+    Popularity(),
+    Popularity(half_life_days=3, smoothing=0.5),
+    ItemKnn(),
+    Ease(l2=5),
+    Directed(l2=5),
+    Ials(size=4),
+    Profile(),
+    Blend(),
+]
+
+
+@pytest.mark.parametrize("settings", MODELS, ids=lambda s: type(s).__name__)
+def test_scores_are_finite_deterministic_and_explained(settings) -> None:
+    events, features = stripes()
+    model = settings.fit(events, features, rng=RNG(0))
+    again = settings.fit(events, features, rng=RNG(0))
+    histories = events.histories([0, 1, -1])
+    scores = model.score(histories)
+    assert scores.shape == (3, 12)
+    assert np.isfinite(scores).all()
+    assert np.array_equal(scores, again.score(histories))
+    some = np.array([3, 10])
+    np.testing.assert_allclose(model.score(histories, some), scores[:, some], atol=1e-5)
+    if isinstance(model, Explains):
+        parts = model.parts(histories.take([0]), some)
+        np.testing.assert_allclose(parts.values.sum((1, 2)) + parts.base, scores[0, some], atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [Content(), Ease(l2=5), Directed(l2=5), Blend()], ids=lambda s: type(s).__name__)
+def test_newcomers_are_found_by_their_content(settings) -> None:
+    events, features = stripes()
+    scores = settings.fit(events, features, rng=RNG(0)).score(events.histories([0, 1]))
+    assert scores[0, 10] > scores[0, 11]
+    assert scores[1, 11] > scores[1, 10]
+
+
+def test_extended_equals_a_catalogue_that_always_had_the_item() -> None:
+    events, features = stripes()
+    small = Features(features.items.take(np.arange(11)), blocks=features.blocks)
+    grown = Ease(l2=5).fit(events.resized(events.users, 11), small, rng=RNG(0)).extended(features)
+    whole = Ease(l2=5).fit(events, features, rng=RNG(0))
+    histories = events.histories([0, 1])
+    np.testing.assert_allclose(grown.score(histories), whole.score(histories), atol=1e-5)
+
+
+def test_an_ease_column_is_a_ridge_regression_on_the_other_items() -> None:
+    matrix = (RNG(1).random((40, 6)) < 0.4).astype(np.float32)
+    weights = ease_weights((matrix.T @ matrix).copy(order="F"), 3.0)
+    others = [0, 1, 3, 4, 5]
+    left = matrix[:, others]
+    ridge = np.linalg.solve(left.T @ left + 3 * np.eye(5), left.T @ matrix[:, 2])
+    np.testing.assert_allclose(weights[others, 2], ridge, atol=1e-4)
+    assert weights[2, 2] == 0
+
+
+def test_directed_knows_before_from_after() -> None:
+    events = Events.of([u for u in range(8) for _ in range(2)], [0, 1] * 8, users=8, items=3)
+    model = Directed(l2=0.5).fit(events, Features(Vectors.absent(3, 1, "none")), rng=RNG(0))
+    histories = Events.of([0, 1], [0, 1], users=2, items=3).histories([0, 1])
+    scores = model.score(histories)
+    assert scores[0, 1] > 0.5
+    assert abs(scores[1, 0]) < 1e-6
+
+
+def test_partial_pasts_are_those_written_by_hand() -> None:
+    past, future = pasts_and_futures(Events.of([0, 0, 0], [0, 1, 2], users=1, items=3), 0.5, 0.5, 0.0)
+    np.testing.assert_allclose(past.toarray(), [[0, 0, 0], [1, 0, 0], [0.5, 1, 0]])
+    np.testing.assert_allclose(future.toarray(), [[0, 0, 0], [0, 1, 0.5], [0, 0, 1]])
+
+
+def test_popularity_sees_nothing_after_now_and_forgets() -> None:
+    day = 86_400.0
+    events = Events.of([0, 0, 1, 2], [0, 0, 1, 2], users=3, items=3, time=[0, 1, 30 * day, 60 * day])
+    model = Popularity(half_life_days=5).fit(events, Features(Vectors.absent(3, 1, "none")), rng=RNG(0))
+    scores = model.score(events.histories([1]))[0]
+    assert scores[1] > scores[0] > 0
+    assert scores[2] == 0
+
+
+@pytest.mark.parametrize("with_content", [True, False])
+def test_auto_works_in_a_tiny_world(with_content: bool) -> None:
+    events, features = stripes(users=5)
+    features = features if with_content else Features(Vectors.absent(12, 1, "none"))
+    last = np.zeros(len(events), bool)
+    last[3::4] = True
+    fold = Fold(events.take(~last), events.take(last))
+    auto = Auto().tuned(fold, features, rng=RNG(0))
+    assert [t.name for t in auto.trials][-1] == "blend"
+    assert auto.chosen is not None
+    assert np.isfinite(auto.fit(events, features, rng=RNG(0)).score(events.histories([0, -1]))).all()
