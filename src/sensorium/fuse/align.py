@@ -18,6 +18,12 @@ from sensorium.fuse.fusion import Views
 from sensorium.fuse.pairs import Blocks, Maps, agreement, closed_form, contrasted, families
 
 
+class NotAligned(ShapeError, KeyError):
+    """A modality that no item shares with another one has no place in the common space."""
+
+    __str__ = Exception.__str__  # a KeyError would print its line in quotes
+
+
 @dataclass(frozen=True)
 class Align:
     """Settings of the alignment.
@@ -64,8 +70,9 @@ class Align:
 
     def _shared(self, blocks: Blocks, rng: np.random.Generator) -> tuple[Maps, int]:
         """The maps into the shared space and the epochs that won, chosen on families of items held out of this catalogue."""
-        several = np.flatnonzero(np.sum([present for _, present in blocks.values()], axis=0) > 1) if blocks else []
-        rows = np.asarray(several, np.int64)
+        if not blocks:
+            return {}, 0
+        rows = np.flatnonzero(np.sum([present for _, present in blocks.values()], axis=0) > 1)
         if len(rows) > self.pairs:
             rows = np.sort(rng.choice(rows, self.pairs, replace=False))
         if len(rows) < 2:
@@ -123,7 +130,7 @@ class AlignModel:
     def project(self, modality: str, values: Vectors) -> Vectors:
         """**Shapes** (I, D_m) → (I, S) in the space the modalities share, unit rows: for searching across them.
 
-        **Raises** ShapeError for a modality that was not aligned.
+        **Raises** NotAligned for a modality that was not aligned.
         """
         if modality not in self.maps:
             known = ", ".join(sorted(self.maps)) or "none"

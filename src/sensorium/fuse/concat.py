@@ -16,7 +16,7 @@ from sensorium.fuse.fusion import Views
 from sensorium.fuse.whiten import Whitening, whitening
 from sensorium.settings import nearest
 
-MODALITIES = (ATTRIBUTES, AUDIO, IMAGE, TEXT, VIDEO)
+MODALITIES = (ATTRIBUTES, AUDIO, IMAGE, TEXT, VIDEO, "reviews")
 
 
 @dataclass(frozen=True)
