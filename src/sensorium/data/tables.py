@@ -296,7 +296,7 @@ def _csv_fast(
     try:
         frame = pl.read_csv(
             data, has_header=False, skip_rows=int(has_header), new_columns=header, separator=separator,
-            quote_char=None, infer_schema=False, missing_utf8_is_empty_string=True,
+            quote_char=None, infer_schema=False, empty_string_is_null=False,
         )  # fmt: skip
     except pl.exceptions.NoDataError:
         return pl.DataFrame({column: [] for column in header}, schema=dict.fromkeys(header, pl.String))
