@@ -65,11 +65,13 @@ class Blend:
         return getattr(self, name)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:
-        """Members first, each alone, then their weights together."""
+        """Members first, each alone, then their weights together. Where weights are set, the members were chosen before:
+        then the weights alone are learnt anew (for other features, as in the knock-out table).
+        """
         out, models = self, {}
         for name in self.use:
             settings = self.member(name)
-            if hasattr(settings, "tuned"):
+            if not self.weights and hasattr(settings, "tuned"):
                 settings = settings.tuned(fold, features, rng=rng)
             out = replace(out, **{name: settings})
             models[name] = settings.fit(fold.train, features, rng=rng)
