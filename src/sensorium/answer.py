@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from sensorium.arrays import Floats, Rows, best
 from sensorium.data.catalog import Catalog
-from sensorium.data.events import Events, Histories
+from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.errors import ShapeError
 from sensorium.index.index import Index
@@ -43,12 +43,13 @@ class Answering(Protocol):
 
 
 def answer(
-    snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None
-) -> Ranking:
+    snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
+    weights: Mapping[str, float] = KINDS,
+) -> Ranking:  # fmt: skip
     """The ranking for one query. `live`: the log's entries of this person after the snapshot's position.
 
     A known person, a new one with a few live events, a session (`like`), an item nobody saw and a stranger go the same
-    way: a history, perhaps empty, is scored. `lookup` saves building the tables again for every query.
+    way: a history, perhaps empty, is scored. `lookup` saves building the tables again for every query; `weights` are those of the recipe's kinds.
 
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
@@ -56,7 +57,7 @@ def answer(
     catalog, events, features, model = snapshot.catalog, snapshot.events, snapshot.features, snapshot.model
     tables = lookup or look_up(catalog, events)
     notes: list[str] = []
-    history = _history(snapshot, query, live, tables, notes)
+    history = _history(snapshot, query, live, tables, weights, notes)
     without = _without(snapshot, query, history, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
     pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
@@ -81,13 +82,14 @@ def answer(
 
 
 def _history(
-    snapshot: Answering, query: Query, live: Iterable[Happened], tables: Lookup, notes: list[str]
-) -> Histories:
+    snapshot: Answering, query: Query, live: Iterable[Happened], tables: Lookup, weights: Mapping[str, float],
+    notes: list[str],
+) -> Histories:  # fmt: skip
     """The history of the person, of the session, or of nobody."""
     items, events = snapshot.catalog.ids, snapshot.events
     user = int(snapshot.user_ids.rows([query.user])[0]) if query.user is not None else -1
     usual = usual_rating(events, tables, user)
-    acts, unknown = acts_of(live, items, usual=usual, scale=tables.scale)
+    acts, unknown = acts_of(live, items, usual=usual, scale=tables.scale, weights=weights)
     if unknown:
         notes.append(f"{len(unknown)} live events are for items not in this run, such as {unknown[0]!r}")
     like, unlike = ([items.row(name) for name in names] for names in (query.like, query.unlike))

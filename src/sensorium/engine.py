@@ -26,7 +26,9 @@ from sensorium.answer import answer
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import TEXT, Content, Media, Text
+from sensorium.data.events import KINDS
 from sensorium.data.ids import Ids
+from sensorium.data.prepare import SYNONYMS, kind_weight
 from sensorium.data.readers import read, read_items
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
@@ -79,6 +81,12 @@ class Live:
     def lookup(self) -> Lookup:
         """Who did what, and the attributes by column."""
         return look_up(self.snapshot.catalog, self.snapshot.events)
+
+    @cached_property
+    def weights(self) -> Mapping[str, float]:
+        """What one event of each kind weighs, as in training."""
+        given = read_recipe_text(self.snapshot.recipe).kind_weights()
+        return {kind: kind_weight(kind, given) for kind in (*KINDS, *SYNONYMS, *given)}
 
     @cached_property
     def hidden(self) -> frozenset[int]:
@@ -187,7 +195,7 @@ class Engine:
         """The ranking for a query."""
         live = self._live
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
-        return answer(live, query, happened, lookup=live.lookup)
+        return answer(live, query, happened, lookup=live.lookup, weights=live.weights)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
         """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips."""
