@@ -32,9 +32,10 @@ WINDOW, HOP, FFT = RATE * 25 // 1000, RATE // 100, 512
 POOLED = "/model/GlobalAveragePool_output_0"
 
 
-def sounds(contents: Sequence[Content], pool: Decoders) -> Iterator[Floats | MediaError]:
+def sounds(contents: Sequence[Content], pool: Decoders, rate: int = RATE) -> Iterator[Floats | MediaError]:
     """The samples of each content's first file, in order."""
-    for found in pool.decode([{"kind": "sound", "path": str(paths(content)[0])} for content in contents]):
+    requests = [{"kind": "sound", "path": str(paths(content)[0]), "rate": rate} for content in contents]
+    for found in pool.decode(requests):
         yield found if isinstance(found, MediaError) else found[0]
 
 

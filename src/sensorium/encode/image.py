@@ -98,7 +98,7 @@ def prepared(pixels: Sequence[Pixels], mean: float = 127.0, scale: float = 128.0
 
 def _softmax(values: Floats) -> Floats:
     values = np.exp(values - values.max(1, keepdims=True))
-    return values / values.sum(1, keepdims=True)
+    return values / (values.sum(1, keepdims=True) * np.float32(1 + 1e-6))  # rounding must not carry a sum above 1
 
 
 def _unbroken(found: Iterator[Floats | MediaError]) -> list[Floats]:

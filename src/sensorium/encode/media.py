@@ -70,8 +70,8 @@ def squared(image: Any, side: int) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
 
 
-def decode_sound(path: str, limits: Limits) -> Floats:
-    """Sound as mono samples in −1…1, 16,000 a second, at most `limits.sound_seconds` of it.
+def decode_sound(path: str, limits: Limits, rate: int = RATE) -> Floats:
+    """Sound as mono samples in −1…1, `rate` a second, at most `limits.sound_seconds` of it.
 
     soundfile reads WAV, FLAC, OGG and MP3; what it cannot, PyAV tries (M4A, a video's track).
 
@@ -86,22 +86,22 @@ def decode_sound(path: str, limits: Limits) -> Floats:
                 raise MediaError(f"{sound.samplerate} Hz, {sound.channels} channels is no sound that can be used")
             frames = int(min(max(sound.frames, 0), limits.sound_seconds * sound.samplerate))
             values = sound.read(frames, dtype="float32", always_2d=True).mean(1)
-            return resampled(values, sound.samplerate)
+            return resampled(values, sound.samplerate, rate)
     except soundfile.LibsndfileError:
-        found = _track(path, limits)
+        found = _track(path, limits, rate)
     if found is None:
         raise MediaError("no sound in it")
     return found
 
 
-def resampled(values: Floats, rate: int) -> Floats:
-    """Mono samples at 16,000 a second, finite, in −1…1."""
+def resampled(values: Floats, rate: int, wanted: int = RATE) -> Floats:
+    """Mono samples at `wanted` a second, finite, in −1…1."""
     import soxr
 
     if values.size == 0:
         raise MediaError("a sound without samples")
     values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=-1.0)
-    out = soxr.resample(values, rate, RATE) if rate != RATE else values
+    out = soxr.resample(values, rate, wanted) if rate != wanted else values
     return np.clip(out, -1.0, 1.0).astype(np.float32)
 
 
@@ -176,7 +176,7 @@ def _spread(container: Any, stream: Any, count: int) -> list[Any]:
     return [kept[place] for place in places]
 
 
-def _track(path: str, limits: Limits) -> Floats | None:
+def _track(path: str, limits: Limits, rate: int = RATE) -> Floats | None:
     """The first sound track by PyAV, or None where there is none."""
     import av
 
@@ -185,8 +185,8 @@ def _track(path: str, limits: Limits) -> Floats | None:
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-        wanted = int(limits.sound_seconds * RATE)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+        wanted = int(limits.sound_seconds * rate)
         try:
             for frame in container.decode(stream):
                 parts.extend(piece.to_ndarray().reshape(-1) for piece in resampler.resample(frame))
@@ -197,7 +197,7 @@ def _track(path: str, limits: Limits) -> Floats | None:
                 raise
     if not parts:
         return None
-    return resampled(np.concatenate(parts)[:wanted].astype(np.float32), RATE)
+    return resampled(np.concatenate(parts)[:wanted].astype(np.float32), rate, rate)
 
 
 def _bounded(path: str, most: int) -> None:

@@ -11,7 +11,10 @@ from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
 from sensorium.encode.audio import YamnetEncoder
 from sensorium.encode.encoder import Encoder
 from sensorium.encode.given import GivenEncoder
+from sensorium.encode.hub import HubAudioEncoder, HubImageEncoder, HubTextEncoder
 from sensorium.encode.image import EfficientNetEncoder
+from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
+from sensorium.encode.remote import RemoteTextEncoder
 from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
 from sensorium.encode.video import VideoEncoder
 from sensorium.errors import RecipeError
@@ -21,11 +24,17 @@ Choice = str | Mapping[str, Any]
 
 # Modality → name → class. The first name of a modality is its default; "none" leaves a modality out.
 ENCODERS: Mapping[str, Mapping[str, type]] = {
-    TEXT: {"use": MultilingualEncoder, "minilm": OnnxTextEncoder},
+    TEXT: {"use": MultilingualEncoder, "minilm": OnnxTextEncoder, "remote": RemoteTextEncoder},
     IMAGE: {"efficientnet": EfficientNetEncoder},
     AUDIO: {"yamnet": YamnetEncoder},
     VIDEO: {"frames": VideoEncoder},
     ATTRIBUTES: {"table": AttributeSettings},
+}
+
+# By what stands after the colon: `image = "hub:google/siglip-base-patch16-224"`, `text = "onnx:model.onnx"`.
+PLACES: Mapping[str, tuple[str, Mapping[str, type]]] = {
+    "hub": ("folder", {TEXT: HubTextEncoder, IMAGE: HubImageEncoder, AUDIO: HubAudioEncoder}),
+    "onnx": ("file", {TEXT: OnnxTextEncoder, IMAGE: OnnxImageEncoder, AUDIO: OnnxAudioEncoder}),
 }
 
 
@@ -64,6 +73,13 @@ def _open(modality: str, chosen: Choice) -> Any:
     name = str(values.pop("use", next(iter(ENCODERS[modality]))))
     if name == "none":
         return None
+    kind, colon, place = name.partition(":")
+    if colon and kind in PLACES and place:
+        argument, classes = PLACES[kind]
+        if modality not in classes:
+            raise RecipeError(f"{where}: {kind}: takes {', '.join(classes)}, not {modality}")
+        return read_settings(classes[modality], {argument: place, **values}, where=where)
     if name not in ENCODERS[modality]:
-        raise RecipeError(f"{where}: no encoder {name!r}; {nearest(name, ENCODERS[modality])}")
+        known = [*ENCODERS[modality], *(f"{kind}:…" for kind, (_, classes) in PLACES.items() if modality in classes)]
+        raise RecipeError(f"{where}: no encoder {name!r}; {nearest(name, known)}")
     return read_settings(ENCODERS[modality][name], values, where=where)

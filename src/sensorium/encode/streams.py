@@ -67,7 +67,7 @@ def in_parallel(work: Callable[[T], R], things: Iterable[T], workers: int | None
 
 
 def encoded_files(
-    decoded: Iterable[T | MediaError], network: Callable[[Sequence[T]], Floats], batch: int
+    decoded: Iterable[T | MediaError], network: Callable[[Sequence[T]], Floats], batch: int, workers: int | None = None
 ) -> Iterator[Floats | MediaError]:
     """Vectors of decoded files, batch by batch; errors pass through in their place."""
 
@@ -76,7 +76,7 @@ def encoded_files(
         made = iter(network(good) if good else ())
         return [one if isinstance(one, MediaError) else next(made) for one in group]
 
-    for group in in_parallel(work, in_batches(decoded, batch)):
+    for group in in_parallel(work, in_batches(decoded, batch), workers):
         yield from group
 
 

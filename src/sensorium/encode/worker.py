@@ -24,7 +24,7 @@ def decode(request: dict[str, Any], limits: Limits) -> list[NDArray]:
     if kind == "picture":
         return [decode_picture(path, request["side"], limits)]
     if kind == "sound":
-        return [decode_sound(path, limits)]
+        return [decode_sound(path, limits, request["rate"])]
     return list(decode_video(path, request["side"], request["frames"], limits))
 
 
