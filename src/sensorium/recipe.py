@@ -105,7 +105,7 @@ class Answer:
 class Recipe(Sources):
     """All that a run is made from: the sources, and the settings of every stage."""
 
-    split: SplitSettings = SplitSettings()
+    split: SplitSettings = field(default_factory=SplitSettings)
     encode: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
     fusion: Any = field(default_factory=lambda: FUSIONS.make("concat"))
     recommender: Any = field(default_factory=lambda: RECOMMENDERS.make("auto"))
@@ -155,7 +155,7 @@ def read_recipe_text(text: str, *, folder: Path = Path(), where: str = "recipe")
         "recommender": _choice(RECOMMENDERS, raw.get("recommender", "auto"), f"{where} [recommender]"),
         "answer": _section(Answer, raw, "answer", where),
     } | files
-    rest = {key: raw[key] for key in ("seed", "strict") if key in raw}
+    rest: dict[str, Any] = {key: raw[key] for key in ("seed", "strict") if key in raw}
     checked = read_settings(_Plain, rest, where=where)
     return Recipe(**values, folder=folder, where=where, seed=checked.seed, strict=checked.strict)
 

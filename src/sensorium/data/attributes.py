@@ -51,27 +51,33 @@ def guess(series: pl.Series) -> tuple[AttributeKind | str, str]:
     if distinct == 1 and len(text) > 1 and len(text) == len(series):
         return "", "all rows have the same value"
     spread = distinct / len(text)
-    if word in LISTS or (text.str.contains("|", literal=True).mean() or 0) > 0.05 or _bracketed(text):
+    if word in LISTS or _share(text.str.contains("|", literal=True)) > 0.05 or _bracketed(text):
         return "list", ""
     unique = spread > 0.5 and distinct > 50
     if word in CATEGORIES or _CODES.search(word):
         return ("", f"nearly every row has its own value ({distinct} of {len(text)})") if unique else ("category", "")
-    found, wrong = numbers(text)
+    _, wrong = numbers(text)
     if not wrong.any():
         return "number", ""
     if word in NUMBERS and wrong.mean() < 0.2:
         return "number", ""
-    if word in DATES or (text.str.contains(r"^\d{4}[-/]\d").mean() or 0) > 0.9:
+    if word in DATES or _share(text.str.contains(r"^\d{4}[-/]\d")) > 0.9:
         seconds, _ = moments(text)
         if np.isfinite(seconds).mean() > 0.8:
             return "date", ""
-    lengths = text.str.len_chars().mean() or 0
-    spaced = (text.str.contains(" ", literal=True).mean() or 0) > 0.5
+    lengths = _share(text.str.len_chars())
+    spaced = _share(text.str.contains(" ", literal=True)) > 0.5
     if spaced and spread > 0.3 and lengths > PROSE_CHARACTERS:
         return "text", ""
     if unique:
         return "", f"nearly every row has its own value ({distinct} of {len(text)})"
     return "category", ""
+
+
+def _share(values: pl.Series) -> float:
+    """The mean of a column, 0 where it is empty."""
+    mean = values.mean()
+    return float(mean) if isinstance(mean, int | float) else 0.0
 
 
 def _lists(series: pl.Series) -> tuple[str, str]:
@@ -140,7 +146,7 @@ def _python_list(raw: str) -> object:
 
 
 def _bracketed(text: pl.Series) -> bool:
-    return (text.str.contains(r"(?s)^\[.*\]$").mean() or 0) > 0.9
+    return _share(text.str.contains(r"(?s)^\[.*\]$")) > 0.9
 
 
 def _divider(text: pl.Series, word: str) -> str:

@@ -235,8 +235,7 @@ def event_roles(names: Sequence[str], section: Behaviour, *, where: str) -> Even
         asked = getattr(section, role)
         if asked is None:
             # A bare "id" in a log is the id of the event, not of a person or an item.
-            words = [w for w in ROLES[role] if w != "id"]
-            taken[role] = find(left, words)
+            taken[role] = find(left, [w for w in ROLES[role] if w != "id"])
             left = [name for name in left if name != taken[role]]
         elif not asked:
             taken[role] = None

@@ -5,35 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.clean import clean_text
-from sensorium.data.columns import Behaviour, EventRoles, Sources, event_roles
+from sensorium.data.columns import Behaviour, Sources
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
-from sensorium.data.prepare import (
-    as_strings,
-    believable,
-    folded,
-    known_kind,
-    moments,
-    named,
-    numbers,
-    repeated,
-    weighed,
-)
+from sensorium.data.logs import Log, Names, joined, one_after_another, read_log
+from sensorium.data.prepare import folded, known_kind, ordered, weighed
 from sensorium.data.report import Findings, Report
-from sensorium.data.tables import Table, find_files, read_tables
 from sensorium.data.things import read_things
-from sensorium.errors import DataError, RecipeError
+from sensorium.errors import RecipeError
 from sensorium.settings import nearest
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -58,37 +42,6 @@ class Dataset:
     given: Mapping[str, Events] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Log:
-    """The events of one table, in the order of the file, before weights: columns (E,)."""
-
-    user: NDArray[np.int32]
-    item: NDArray[np.int32]
-    kind: NDArray[np.int16]
-    value: NDArray[np.float32]
-    time: NDArray[np.float64]
-    text: NDArray[np.object_] | None
-    timed: bool
-
-
-class _Names:
-    """Ids that grow while tables are read: name → row."""
-
-    def __init__(self, known: Ids | None = None) -> None:
-        self.rows: dict[str, int] = {name: row for row, name in enumerate(known or ())}
-
-    def number(self, column: pl.Series, keep: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """The rows of a column of ids; new ones are appended in order of first appearance among the rows to keep."""
-        names = named(column)
-        code = names.code
-        seen = np.zeros(len(names.names) + 1, bool)
-        seen[code[keep]] = True
-        for name, used in zip(names.names, seen[:-1].tolist(), strict=True):
-            if used:
-                self.rows.setdefault(name, len(self.rows))
-        return names.rows(self.rows)
-
-
 def read(
     sources: Sources, *, strict: bool = False, progress: Progress = _silent, known: Dataset | None = None
 ) -> Dataset:
@@ -108,15 +61,15 @@ def read(
         people = old_people if people is None or old_people is None else old_people.extended(people)
     items_listed = len(catalog) if catalog is not None else 0
     users_listed = len(people) if people is not None else len(known.user_ids) if known is not None else 0
-    items = _Names(catalog.ids if catalog is not None else None)
-    users = _Names(people.ids if people is not None else known.user_ids if known is not None else None)
+    items = Names(catalog.ids if catalog is not None else None)
+    users = Names(people.ids if people is not None else known.user_ids if known is not None else None)
     kinds = dict.fromkeys(known.events.kinds, None) if known is not None else {}
-    logs: dict[str, _Log] = {}
+    logs: dict[str, Log] = {}
     for part in ("events", "train", "valid", "test"):
         files = sources.events.files if part == "events" else getattr(sources, part)
         if files:
             progress(f"read {part}", 0, 0)
-            logs[part] = _log(files, sources, findings, users, items, kinds)
+            logs[part] = read_log(files, sources, findings, users, items, kinds)
     if sources.train and not sources.test:
         raise RecipeError(f"{sources.where or 'train'}: files of train need files of test beside them")
     if catalog is None and not logs:
@@ -158,143 +111,6 @@ def _with_more(catalog: Catalog, names: Sequence[str]) -> Catalog:
     return Catalog(Ids([*catalog.ids, *names]), content, catalog.titles)
 
 
-def _log(
-    patterns: Sequence[str], sources: Sources, findings: Findings, users: _Names, items: _Names, kinds: dict[str, None]
-) -> _Log:
-    """The events of some files, rows that cannot be events rejected."""
-    section = sources.events
-    found: list[EventRoles] = []
-
-    def choose(names: Sequence[str]) -> Sequence[str]:
-        found.append(event_roles(names, section, where=sources.where or name))
-        return [column for column in names if column in found[-1].columns]
-
-    parts: list[_Log] = []
-    for name, path in find_files(patterns, sources.folder):
-        table = read_tables([(name, path)], findings, columns=section.columns, choose=choose)
-        roles = found[-1] if found else event_roles(table.frame.columns, section, where=sources.where or name)
-        found.clear()
-        _say(name, table, roles, findings)
-        parts.append(_columns(table, roles, findings, users, items, kinds))
-    return _joined(parts)
-
-
-def _say(name: str, table: Table, roles: EventRoles, findings: Findings) -> None:
-    for role in ("user", "item", "kind", "value", "time"):
-        column = getattr(roles, role)
-        if column:
-            findings.take(name, column, "rating" if role == "value" and roles.rating else role)
-    for column in roles.text:
-        findings.take(name, column, "text")
-
-
-def _columns(
-    table: Table, roles: EventRoles, findings: Findings, users: _Names, items: _Names, kinds: dict[str, None]
-) -> _Log:
-    """One table of events as columns; rejects what has no person, no item, no readable time or value."""
-    frame = table.frame
-    keep = np.ones(len(table), bool)
-
-    def reject(wrong: NDArray[np.bool_], reason: str) -> None:
-        rows = np.flatnonzero(wrong & keep)
-        findings.reject_many(table.places(rows), len(rows), reason)
-        keep[rows] = False
-
-    reject(named(frame[roles.user]).code < 0, f"no person in column {roles.user!r}")
-    reject(named(frame[roles.item]).code < 0, f"no item in column {roles.item!r}")
-    time = np.zeros(0)
-    if roles.time:
-        time, unit = moments(frame[roles.time])
-        findings.take(table.names[0], roles.time, f"time, as {unit}")
-        empty = (
-            (as_strings(frame[roles.time]).fill_null("") == "").to_numpy()
-            if np.isnan(time).any()
-            else np.zeros(len(time), bool)
-        )
-        reject(empty, f"no time in column {roles.time!r}")
-        reject(
-            np.isnan(time),
-            f"a time in column {roles.time!r} that cannot be read; write 2024-12-31 18:30 or seconds since 1970",
-        )
-        reject(~believable(time), f"a time in column {roles.time!r} before 1970 or after 2200")
-    value = np.full(len(table), np.nan)
-    if roles.value:
-        value, wrong = numbers(frame[roles.value])
-        reject(wrong, f"a value in column {roles.value!r} that is not a finite number")
-        with np.errstate(invalid="ignore"):
-            reject(np.abs(value) > 1e30, f"a value in column {roles.value!r} beyond 1e30")
-    kind = np.zeros(len(table), np.int16)
-    rating = roles.rating or (roles.value is not None and roles.kind is None and _is_scale(value))
-    if roles.kind:
-        names = named(frame[roles.kind])
-        reject(names.code < 0, f"no kind in column {roles.kind!r}")
-        used = np.zeros(len(names.names) + 1, bool)
-        used[names.code[keep]] = True
-        places = []
-        for word, present in zip(map(folded, names.names), used[:-1].tolist(), strict=True):
-            if present:
-                kinds.setdefault(word, None)
-            places.append(list(kinds).index(word) if word in kinds else 0)
-        if len(kinds) > 1_000:
-            raise DataError(
-                f"{table.names[0]}: column {roles.kind!r} has over 1,000 kinds of events; is it the right column?"
-            )
-        kind = np.array([*places, 0], np.int16)[names.code]
-    else:
-        word = "rating" if rating else "view"
-        kinds.setdefault(word, None)
-        kind[:] = list(kinds).index(word)
-    text = _words(frame, roles.text) if roles.text else None
-    user, item = users.number(frame[roles.user], keep), items.number(frame[roles.item], keep)
-    columns = (user, item, kind, value.astype(np.float32))
-    if not keep.all():
-        columns = tuple(column[keep] for column in columns)  # type: ignore[assignment]
-        text = None if text is None else text[keep]
-        time = time[keep] if roles.time else time
-    user, item, kind, value32 = columns
-    if roles.time:
-        copies = repeated([user, item, kind, value32, time], text)
-        if copies.any():
-            rows = np.flatnonzero(keep)[copies]
-            findings.reject_many(table.places(rows), len(rows), "an exact copy of an earlier event")
-            user, item, kind, value32, time = (c[~copies] for c in (user, item, kind, value32, time))
-            text = None if text is None else text[~copies]
-    return _Log(user, item, kind, value32, time, text, roles.time is not None)
-
-
-def _is_scale(value: NDArray[np.float64]) -> bool:
-    """Whether the values of a column without a telling name are ratings: a few steps between −10 and 10."""
-    known = np.unique(value[np.isfinite(value)])
-    return 2 <= len(known) <= 21 and bool(known[0] >= -10 and known[-1] <= 10)
-
-
-def _words(frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.object_]:
-    """The words of a review, its parts one after the other; None where there are none."""
-    fields = [[clean_text(v) if v else "" for v in as_strings(frame[c]).to_list()] for c in columns]
-    out = np.full(len(frame), None, object)
-    for row, parts in enumerate(zip(*fields, strict=True)):
-        out[row] = (
-            ". ".join(part.rstrip(".") if place < len(parts) - 1 else part for place, part in enumerate(parts) if part)
-            or None
-        )
-    return out
-
-
-def _joined(parts: Sequence[_Log]) -> _Log:
-    """Several logs as one, in order. Where one has no times, none has."""
-    if len(parts) == 1:
-        return parts[0]
-    timed = all(part.timed for part in parts)
-    texts = None
-    if any(part.text is not None for part in parts):
-        texts = np.concatenate([p.text if p.text is not None else np.full(len(p.user), None, object) for p in parts])
-    user, item, kind, value = (
-        np.concatenate([getattr(p, n) for p in parts]) for n in ("user", "item", "kind", "value")
-    )
-    time = np.concatenate([p.time for p in parts]) if timed else np.zeros(0)
-    return _Log(user, item, kind, value, time, texts, timed)
-
-
 def _check_kinds(section: Behaviour, where: str, kinds: dict[str, None], findings: Findings) -> None:
     """A kind that the recipe weighs must occur or be a usual one; a kind that nobody weighs is noted."""
     from sensorium.data.events import KINDS
@@ -311,7 +127,7 @@ def _check_kinds(section: Behaviour, where: str, kinds: dict[str, None], finding
 
 
 def _sorted(
-    logs: Mapping[str, _Log], kinds: tuple[str, ...], weights: Mapping[str, float], users: int, items: int
+    logs: Mapping[str, Log], kinds: tuple[str, ...], weights: Mapping[str, float], users: int, items: int
 ) -> tuple[Events, Mapping[str, Events] | None]:
     """The logs as events with weights, sorted by time; and the parts of a given split, by the name of the part.
 
@@ -319,20 +135,22 @@ def _sorted(
     """
     if not logs:
         return Events.of([], [], users=users, items=items, kinds=kinds), None
-    joined = _joined(list(logs.values()))
-    time = joined.time if joined.timed else np.arange(len(joined.user), dtype=np.float64)
+    if any(log.timed for log in logs.values()):
+        logs = one_after_another(logs)
+    log = joined(list(logs.values()))
+    time = log.time if log.timed else np.arange(len(log.user), dtype=np.float64)
     whole = weighed(
         Events(
-            user=joined.user, item=joined.item, kind=joined.kind, value=joined.value, weight=joined.value, time=time,
-            users=users, items=items, kinds=kinds, timed=joined.timed, text=joined.text,
+            user=log.user, item=log.item, kind=log.kind, value=log.value, weight=log.value, time=time,
+            users=users, items=items, kinds=kinds, timed=log.timed, text=log.text,
         ), weights,
     )  # fmt: skip
     parts: dict[str, Events] = {}
     start = 0
-    for name, log in logs.items():
+    for name, part in logs.items():
         if "train" in logs and name != "events":
-            parts[name] = _by_time(whole.take(np.arange(start, start + len(log.user))))
-        start += len(log.user)
+            parts[name] = _by_time(whole.take(np.arange(start, start + len(part))))
+        start += len(part)
     return _by_time(whole), parts or None
 
 
@@ -340,4 +158,4 @@ def _by_time(events: Events) -> Events:
     """Events sorted by time; a log that is sorted already, as most are, is not copied."""
     if (events.time[1:] >= events.time[:-1]).all():
         return events
-    return events.take(np.argsort(events.time, kind="stable"))
+    return events.take(ordered(events.time))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def _settled(table: Table, roles: ItemRoles, section: Things, findings: Findings
     for column, kind in attributes.items():
         if kind == "auto":
             found, _ = guess(table.frame[column])
-            attributes[column] = found if found in ("number", "list", "date") else "category"  # type: ignore[assignment]
+            attributes[column] = found if found in ("number", "list", "date") else "category"
     for column in sorted(spare, key=table.frame.columns.index):
         found, why = guess(table.frame[column])
         if found == "text":
@@ -258,10 +259,8 @@ def _vector_column(table: Table, column: str, findings: Findings) -> list[Conten
     for place, row in enumerate(rows):
         if row is None:
             continue
-        try:
+        with contextlib.suppress(TypeError, ValueError):  # it stays NaN, and is reported below
             values[place] = np.asarray(row, np.float32) if len(row) == usual else np.nan
-        except (TypeError, ValueError):
-            pass
         if not np.isfinite(values[place]).all():
             file, line = table.where(place)
             findings.note(
