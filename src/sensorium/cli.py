@@ -216,7 +216,7 @@ def forget(
 def inspect(
     recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None, strict: Strict = False,
     report: Annotated[Path | None, typer.Option(help="Write a page with a grid of pictures here.")] = None,
-    as_json: JsonLines = False,
+    as_json: JsonLines = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """What was read, what it was taken for, what was rejected, and what is missing."""
     from sensorium.data.readers import read
@@ -225,13 +225,13 @@ def inspect(
     dataset = read(asked, strict=asked.strict)
     if as_json:
         print(json.dumps(dataset.report.plain(), ensure_ascii=False))
-    else:
+    elif not quiet:
         _say_report(dataset.report.plain())
     if report is not None:
         from sensorium.evaluate.gallery import gallery
 
         _write(report, gallery(dataset))
-        if not as_json:
+        if not (as_json or quiet):
             print(f"wrote {report}")
 
 
