@@ -28,8 +28,11 @@ _MARKS = re.compile("[\ud800-\udfff\0]")
 def read_csv(
     name: str, path: Path, data: bytes, findings: Findings, columns: Sequence[str], choose: Choose | None
 ) -> tuple[pl.DataFrame, Rows]:
+    """The rows of a text whose cells a sign divides, all strings, and the line of each. **Raises** DataError."""
     if b"\0" in data[:4096] and data[:4096].count(b"\0") > 40:
         raise DataError(f"{name} is not a table of text (it holds binary data); save it as CSV, JSON Lines or Parquet")
+    if not data.endswith((b"\n", b"\r")):
+        findings.note(f"{name} ends without a line break: if it was cut off, its last row is not whole")
     separator = _separator(data, path)
     header = list(columns) or _header(name, data, separator)
     start = 1 if columns else 2

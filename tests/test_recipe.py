@@ -1,0 +1,136 @@
+"""The recipe: every section, every kind of mistake, and the text a run keeps."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sensorium.errors import RecipeError
+from sensorium.recipe import FUSIONS, RECOMMENDERS, Recipe, dump, read_recipe, read_recipe_text, recipe_of
+
+FULL = """
+seed = 7
+strict = true
+recommender = "ease"
+
+[items]
+files = ["a.csv", "b.csv"]
+id = "key"
+text = ["name", "plot"]
+image = "poster"
+attributes = { year = "number", genres = "list" }
+vectors = { look = "look.npy" }
+
+[users]
+files = "users.csv"
+
+[events]
+files = "events/*.parquet"
+time = ""
+[events.kinds]
+view = 1
+"watched twice" = 2.5
+
+[split]
+by = "time"
+test = 0.2
+
+[encode]
+text = "minilm"
+
+[answer]
+k = 20
+"""
+
+
+def test_every_section_is_read(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(FULL)
+    recipe = read_recipe(path)
+    assert recipe.folder == tmp_path
+    assert recipe.items.files == ("a.csv", "b.csv")
+    assert recipe.items.image == ("poster",)
+    assert recipe.items.attributes == {"year": "number", "genres": "list"}
+    assert recipe.events.time == ""
+    assert recipe.kind_weights() == {"view": 1.0, "watched twice": 2.5}
+    assert recipe.split.by == "time"
+    assert recipe.split.test == 0.2
+    assert RECOMMENDERS.name_of(recipe.recommender) == "ease"
+    assert (recipe.seed, recipe.strict, recipe.answer.k) == (7, True, 20)
+
+
+def same(one: Recipe, two: Recipe) -> bool:
+    plain = {"folder": Path(), "where": ""}
+    return dataclasses.replace(one, **plain) == dataclasses.replace(two, **plain)
+
+
+@pytest.mark.parametrize(
+    "text", [FULL, "", '[split]\ntrain = "a"\ntest = ["b", "c"]', '[fusion]\nname = "concat"\nsize = 9']
+)
+def test_what_is_dumped_reads_as_the_same_recipe(text):
+    recipe = read_recipe_text(text)
+    again = read_recipe_text(dump(recipe))
+    assert same(recipe, again)
+    assert dump(again) == dump(recipe)
+
+
+@pytest.mark.parametrize(
+    "name", ["popularity", "content", "itemknn", "ease", "directed", "ials", "profile", "blend", "auto"]
+)
+def test_every_closed_form_recommender_is_made_and_dumped(name):
+    recipe = recipe_of(items="x.csv", recommender=name)
+    assert same(read_recipe_text(dump(recipe)), recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("item = 1", r"r\.toml: unknown key 'item'; did you mean 'items'"),
+        ("[items]\nimages = 'a'", r"r\.toml \[items\]: unknown key 'images'; did you mean 'image'"),
+        ("[items]\nattributes = { a = 'nubmer' }", "did you mean 'number'"),
+        ("[items]\nfiles = 3", r"r\.toml \[items\]"),
+        ("items = 3", "should be a table"),
+        ("recommender = 'eese'", "did you mean 'ease'"),
+        ("[recommender]\nl2 = 3", "name"),
+        ("[recommender]\nname = 'ease'\nl3 = 3", "unknown key 'l3'"),
+        ("[fusion]\nname = 'concatt'", "did you mean 'concat'"),
+        ("[split]\nby = 'times'", "'times' is not known; did you mean 'time'"),
+        ("[split]\nby = 'given'", "needs the files"),
+        ("[split]\nby = 'time'\ntrain = 'a'\ntest = 'b'", "go with by = 'given'"),
+        ("[split]\nfraction = 0.1", "unknown key 'fraction'"),
+        ("[encode]\ntxet = 'a'", "did you mean 'text'"),
+        ("[encode]\ntext = 3", "should be a name"),
+        ("[answer]\nk = 0", "1 to 1000"),
+        ("seed = 'a'", r"r\.toml\.seed"),
+        ("seed = -1", "whole number"),
+        ("a = ", "is not TOML"),
+    ],
+)
+def test_mistakes_name_file_and_key(text, says):
+    with pytest.raises(RecipeError, match=says) as caught:
+        read_recipe_text(text, where="r.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_one_line(tmp_path):
+    with pytest.raises(RecipeError, match="there is no recipe"):
+        read_recipe(tmp_path / "none.toml")
+    with pytest.raises(RecipeError, match="is a folder"):
+        read_recipe(tmp_path)
+
+
+def test_the_command_line_says_the_same():
+    recipe = recipe_of(train="a.csv", test="b.csv")
+    assert recipe.split.by == "given"
+    assert same(read_recipe_text('[split]\ntrain = "a.csv"\ntest = "b.csv"'), recipe)
+    with pytest.raises(RecipeError, match="did you mean 'blend'"):
+        recipe_of(items="a", recommender="blendd")
+    with pytest.raises(RecipeError, match="belong together"):
+        recipe_of(events="a", split="given")
+
+
+def test_the_tables_hold_settings_classes():
+    assert all(
+        dataclasses.is_dataclass(RECOMMENDERS[name]) for name in RECOMMENDERS if name not in ("sequence", "lstm")
+    )
+    assert "concat" in FUSIONS
