@@ -222,8 +222,14 @@ def build(
         encoders=_fitted(material.encoders), people_encoders=_fitted(material.people_encoders),
         fusion=learned.fusion, people_fusion=people_fusion, aligner=aligner, features=learned.features,
         recommender=getattr(learned.recommender, "chosen", None) or learned.recommender, model=learned.model,
-        recipe=dump(recipe), trials=tuple(untimed(trial) for trial in learned.trials),
+        recipe=dump(recipe), bare=_bare(dataset), trials=tuple(untimed(trial) for trial in learned.trials),
     )  # fmt: skip
+
+
+def _bare(dataset: Dataset) -> tuple[int, ...]:
+    """The items that no table lists: readers put them last."""
+    count = len(dataset.catalog)
+    return tuple(range(count - dataset.report.counts.get("items_from_events", 0), count))
 
 
 def untimed(trial: object) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sensorium.data.content import TEXT, Content, Media, Text
 from sensorium.data.events import KINDS
 from sensorium.data.ids import Ids
 from sensorium.data.prepare import SYNONYMS, kind_weight
-from sensorium.data.readers import read, read_items
+from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
@@ -321,7 +321,7 @@ class Engine:
             if isinstance(items, Catalog):
                 more = items
             else:
-                more, self.report = read_items(Path(items), read_recipe_text(before.recipe))
+                more, self.report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
             after, self.problems = added(before, more, self.cache, progress=progress)
             self._swap(after)
             return len(after.catalog) - len(before.catalog)

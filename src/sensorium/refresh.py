@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sensorium.build import build, encoded
+from sensorium.arrays import Rows
+from sensorium.build import REVIEWS, build, encoded
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
@@ -38,7 +39,7 @@ def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids
     text = np.empty(len(entries), object)
     text[:] = [entry.text for entry in entries]
     events = Events.of(
-        users.rows(entry.user for entry in entries), items.rows(entry.item for entry in entries),
+        users.rows(entry.user for entry in entries).tolist(), items.rows(entry.item for entry in entries).tolist(),
         users=len(users), items=len(items), time=time, kind=[kinds.index(entry.kind) for entry in entries], kinds=kinds,
         value=[np.nan if entry.value is None else entry.value for entry in entries],
     )  # fmt: skip
@@ -59,12 +60,27 @@ def refreshed(
     material = encoded(
         dataset, recipe, cache, encoders=snapshot.encoders, people_encoders=snapshot.people_encoders, progress=progress
     )
+    material = replace(
+        material, views=_kept(material.views, snapshot.views, len(dataset.catalog)),
+        people_views=_kept(material.people_views, snapshot.people_views, len(dataset.user_ids)),
+    )  # fmt: skip
     position = max([snapshot.position, *(entry.position for entry in entries)])
     fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
     return replace(
         fresh, recipe=snapshot.recipe, position=position, hidden=snapshot.hidden,
+        bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
     )  # fmt: skip
+
+
+def _kept(now: Mapping[str, Vectors], before: Mapping[str, Vectors], count: int) -> Mapping[str, Vectors]:
+    """The views, with those that were given as vectors: no content stands behind them, so they are carried over."""
+    kept = dict(now)
+    for modality, view in before.items():
+        lost = modality not in now or not now[modality].present.any()
+        if lost and modality not in (REVIEWS, "none") and view.present.any():
+            kept[modality] = view.extended(Vectors.absent(count - len(view), view.size, view.source))
+    return kept
 
 
 def _dataset(snapshot: Snapshot, entries: Sequence[Entry], recipe: Recipe) -> Dataset:
@@ -114,17 +130,39 @@ def forgotten(
     `entries` is the log without that person. Rows of people move up, as if they had never been there; items known from
     that person's events alone vanish. So the result equals, byte for byte, a training without them.
     """
-    row = snapshot.user_ids.row(user, what="user") if user in snapshot.user_ids else -1
-    people, events = snapshot.people, snapshot.events
     users = Ids(name for name in snapshot.user_ids if name != user)
-    if row >= 0:
+    people, people_views, events = snapshot.people, dict(snapshot.people_views), snapshot.events
+    if user in snapshot.user_ids:
+        row = snapshot.user_ids.row(user, what="user")
+        stay = np.delete(np.arange(len(snapshot.user_ids)), row)
         events = events.take(events.user != row)
         events = replace(events, user=(events.user - (events.user > row)).astype(np.int32), users=len(users))
-        if people is not None:
-            keep = [place for place in range(len(people)) if place != row]
-            people = Catalog(
-                Ids(people.ids.names(keep)), {m: [c[place] for place in keep] for m, c in people.content.items()},
-                [people.title(place) for place in keep],
-            )  # fmt: skip
-    without = replace(snapshot, user_ids=users, people=people, events=events, people_views={})
+        people = None if people is None else _rows(people, stay)
+        people_views = {m: view.take(stay) for m, view in people_views.items()}
+    kinds = [kind for place, kind in enumerate(events.kinds) if (events.kind == place).any()] or ["view"]
+    moved = np.array([kinds.index(kind) if kind in kinds else 0 for kind in events.kinds], np.int16)
+    touched = np.zeros(len(snapshot.catalog), bool)
+    touched[events.item] = True
+    touched[[snapshot.catalog.ids.row(e.item) for e in entries if e.item in snapshot.catalog.ids]] = True
+    gone = [row for row in snapshot.bare if not touched[row]]
+    keep = np.delete(np.arange(len(snapshot.catalog)), gone)
+    place = np.cumsum(~np.isin(np.arange(len(snapshot.catalog)), gone)) - 1
+    events = replace(
+        events, item=place[events.item].astype(np.int32), items=len(keep), kind=moved[events.kind], kinds=tuple(kinds)
+    )
+    without = replace(
+        snapshot, user_ids=users, people=people, people_views=people_views, events=events,
+        catalog=_rows(snapshot.catalog, keep), views={m: view.take(keep) for m, view in snapshot.views.items()},
+        hidden=tuple(int(place[row]) for row in snapshot.hidden if row not in gone),
+        bare=tuple(int(place[row]) for row in snapshot.bare if row not in gone),
+        # What was fitted to the old catalogue is fitted again, as if the person had never been there.
+        encoders={}, people_encoders={}, recommender=read_recipe_text(snapshot.recipe).recommender,
+    )  # fmt: skip
     return refreshed(without, entries, cache, retune=True, progress=progress)
+
+
+def _rows(catalog: Catalog, rows: Rows) -> Catalog:
+    """Some rows of a catalogue."""
+    content = {m: [column[row] for row in rows] for m, column in catalog.content.items()}
+    titles = [catalog.titles[row] if row < len(catalog.titles) else "" for row in rows]
+    return Catalog(Ids(catalog.ids.names(rows)), content, titles)

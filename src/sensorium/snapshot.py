@@ -59,6 +59,7 @@ class Snapshot:
     recipe: str
     position: int = 0
     hidden: tuple[int, ...] = ()
+    bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
 
 
@@ -195,7 +196,7 @@ def _content(entry: Mapping[str, Any]) -> Content:
 
 
 def _catalog(path: Path, modalities: list[str]) -> Catalog:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
     content = {m: [_content(row[m]) if m in row else None for row in rows] for m in modalities}
     return Catalog(Ids(row["id"] for row in rows), content, [row.get("title", "") for row in rows])
 
