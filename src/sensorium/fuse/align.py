@@ -39,7 +39,7 @@ class Align:
     learning_rate: float = 0.02
     temperature: float = 0.1
     batch: int = 512
-    pairs: int = 6000
+    pairs: int = 4000
     crowd_sizes: tuple[int, ...] = (16, 64, 128)
     crowd_ridges: tuple[float, ...] = (1.0, 3.0, 30.0)
     crowd_shares: tuple[float, ...] = (0.2, 0.4, 0.6)
@@ -81,8 +81,8 @@ class Align:
         if len(rows) >= 100 and self.epochs:
             learnt, held = _parted(families(blocks, rows), rng)
             if len(held) >= 20 and len(learnt) >= 64:
-                scores = {0: agreement(blocks, held, closed_form(blocks, learnt, self.size))}
                 start = closed_form(blocks, learnt, self.size)
+                scores = {0: agreement(blocks, held, start)}
                 for epochs in sorted(set(self.epochs) - {0}):
                     scores[epochs] = agreement(blocks, held, self._refined(blocks, learnt, start, epochs))
                 chosen = max(scores, key=lambda epochs: (float(scores[epochs].mean()), -epochs))
@@ -134,7 +134,7 @@ class AlignModel:
         """
         if modality not in self.maps:
             known = ", ".join(sorted(self.maps)) or "none"
-            raise ShapeError(
+            raise NotAligned(
                 f"{modality} was not aligned (aligned: {known}); it needs items that also have another modality"
             )
         white = self.content.parts[modality].apply(values, modality)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import solve
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from sensorium.arrays import Floats, Rows, best, slices, unit
@@ -85,7 +86,7 @@ def crowd_map(
     if len(gain) < 2 or gain.mean() <= gain.std() / np.sqrt(len(gain)):
         return None
     size, ridge, share = winner
-    return CrowdMap(_regress(content, matrix, taste(matrix, size), ridge), share)
+    return CrowdMap(_regress(content, matrix, taste(matrix, size), ridge)[0], share)
 
 
 def _judge(
@@ -113,10 +114,13 @@ def _judge(
     plain = near(content.values[: matrix.shape[1]])
     scores = {(0, 0.0, 0.0): _recall(plain, wanted, k)}
     everything = taste(known, max(sizes))
+    touched = np.unique(np.concatenate([history.indices, hidden]))  # nobody asks about the others
+    few, history, places = content.take(touched), history[:, touched], np.searchsorted(touched, hidden)
     for size in sizes:
-        target = unit(everything[:, :size]) if everything.shape[1] else everything
-        for ridge in ridges:
-            moved = near(CrowdMap(_regress(content, known, target, ridge), 1.0).place(content)[: matrix.shape[1]])
+        target = unit(everything[:, :size])
+        for ridge, weights in zip(ridges, _regress(content, known, target, *ridges), strict=True):
+            placed = CrowdMap(weights, 1.0).place(few)
+            moved = ((history @ placed) / count @ placed[places].T).astype(np.float32)
             for share in shares:
                 scores[(size, ridge, share)] = _recall((1 - share) * plain + share * moved, wanted, k)
     return scores
@@ -133,18 +137,26 @@ def _recall(scores: Floats, wanted: sparse.csr_array, k: int) -> Floats:
     return found[counts > 0] / counts[counts > 0]
 
 
-def _regress(content: Vectors, matrix: sparse.csr_array, target: Floats, ridge: float) -> Floats:
-    """Ridge regression from content to the crowd's space; an item counts c/(c + 1), c its people.
+def _regress(content: Vectors, matrix: sparse.csr_array, target: Floats, *ridges: float) -> list[Floats]:
+    """Ridge regression from content to the crowd's space, a map (D, R) for each ridge; an item counts c/(c + 1), c its people.
 
     The mean of the targets is what all items share (fame): it is left out, or it would make all of them alike.
     """
     count = np.asarray((matrix != 0).sum(0)).ravel()
     rows = np.flatnonzero((count > 0) & content.present[: len(count)])
     weight = (count[rows] / (count[rows] + 1.0))[:, None]
-    given, wanted = content.values[rows].astype(float), target[rows].astype(float)
+    given, wanted = content.values[rows], target[rows].astype(float)
     mean = (weight * wanted).sum(0) / weight.sum()
-    gram = given.T @ (weight * given) + ridge * np.eye(given.shape[1])
-    return np.linalg.solve(gram, given.T @ (weight * (wanted - mean))).astype(np.float32)
+    # Summed in float32: the content's columns are of one size, and the ridge stands far above the rounding.
+    gram = (given.T @ (weight.astype(np.float32) * given)).astype(float)
+    moment = (given.T @ (weight * (wanted - mean)).astype(np.float32)).astype(float)
+    side = np.arange(len(gram))
+    maps = []
+    for ridge in ridges:
+        gram[side, side] += ridge
+        maps.append(solve(gram, moment, assume_a="pos").astype(np.float32))
+        gram[side, side] -= ridge
+    return maps
 
 
 def _liked(events: Events) -> sparse.csr_array:
