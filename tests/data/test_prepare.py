@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sensorium.data.attributes import MOST_CATEGORIES, guess, split_list, values_of
 from sensorium.data.clean import clean_text
-from sensorium.data.events import Events
+from sensorium.data.events import Events, confidence
 from sensorium.data.prepare import moments, named, numbers, ordered, repeated, weighed
 
 
@@ -84,6 +84,12 @@ def test_weights_of_kinds_that_are_given_and_of_those_that_are_like_usual_ones()
         [0, 0, 0, 0], [0, 1, 2, 3], users=1, items=4, kind=[0, 1, 2, 3], kinds=("purchase", "view", "skip", "odd")
     )
     assert weighed(events, {"view": 4.0}).weight.tolist() == [5, 4, -1, 1]
+
+
+def test_a_kind_that_the_recipe_makes_negative_speaks_against_and_a_low_rating_does_not():
+    kinds = ("returned", "rating", "view")
+    events = Events.of([0, 0, 0], [0, 1, 2], users=1, items=3, kind=[0, 1, 2], kinds=kinds, weight=[-2, -1, 1])
+    assert confidence(events, 0.0).tolist() == [-2, 1, 1]
 
 
 def test_guesses():

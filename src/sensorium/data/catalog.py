@@ -41,5 +41,8 @@ class Catalog:
             old = self.content.get(modality, [None] * len(self))
             new = more.content.get(modality, [None] * len(more))
             content[modality] = [*old, *(new[row] for row in fresh)]
-        titles = [self.title(row) for row in range(len(self))] + [more.title(row) for row in fresh]
+        titles = [
+            *(self.titles[row] if row < len(self.titles) else "" for row in range(len(self))),
+            *(more.titles[row] if row < len(more.titles) else "" for row in fresh),
+        ]
         return Catalog(self.ids.extended(more.ids), content, titles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ KINDS: Mapping[str, float] = {
     "rating": 1.0, "review": 1.0, "skip": -1.0, "dislike": -1.0, "hide": -1.0,
 }  # fmt: skip
 """How much one event of a kind says; below zero it speaks against the item. A rating's weight also moves with its value."""
+RATED = ("rating", "review", "rate")  # kinds whose value is a rating, with which their weight moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +99,21 @@ class Events:
             timed=self.timed and later.timed, text=text,
         )  # fmt: skip
 
+    @cached_property
+    def _by_person(self) -> tuple[Rows, Rows, Rows]:
+        """The order by person, and in time within a person (E,); how many events each has (U,), and where they start."""
+        counts = np.bincount(self.user, minlength=self.users) if len(self) else np.zeros(self.users, np.int64)
+        # Person and place in one number: a plain sort of it is stable, and four times as fast as a stable one.
+        key = self.user.astype(np.int64) << 32
+        key |= np.arange(len(self))
+        key.sort()
+        key &= 0xFFFFFFFF
+        return key, counts, np.concatenate([[0], np.cumsum(counts)])
+
     def histories(self, users: Sequence[int] | Rows, people: Vectors | None = None) -> Histories:
         """The histories of some people, in that order; a row of −1, or a person without events, gets an empty one."""
         users = np.asarray(users, np.int64)
-        order = np.argsort(self.user, kind="stable")  # by person, and in time within a person
-        counts = np.bincount(self.user, minlength=self.users) if len(self) else np.zeros(self.users, np.int64)
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        order, counts, starts = self._by_person
         known = (users >= 0) & (users < self.users)
         begin = np.where(known, starts[np.where(known, users, 0)], 0)
         length = np.where(known, counts[np.where(known, users, 0)], 0) if self.users else np.zeros(len(users), int)
@@ -206,7 +217,10 @@ class Fold:
 
 def confidence(events: Events | Histories, strength: float) -> Floats:
     """How much each event speaks for its item, in float32 (see Events.matrix)."""
-    against = np.array([KINDS.get(kind, 1.0) < 0 for kind in events.kinds] or [False])[events.kind]
+    negative = np.array([KINDS.get(kind, 1.0) < 0 for kind in events.kinds] or [False])[events.kind]
+    # Only a rating may weigh below zero and yet be a positive kind; another kind does where a recipe says so.
+    moves = np.array([kind in RATED for kind in events.kinds] or [False])[events.kind]
+    against = negative | (~moves & (events.weight < 0))
     return np.where(against, events.weight, 1 + np.float32(strength) * (events.weight - 1)).astype(np.float32)
 
 

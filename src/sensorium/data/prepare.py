@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sensorium.arrays import Rows
 from sensorium.data.clean import clean_id, is_visible
-from sensorium.data.events import KINDS, Events
+from sensorium.data.events import KINDS, RATED, Events
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +30,6 @@ SYNONYMS: Mapping[str, str] = {
     "watch": "play", "stream": "play", "pv": "view",
 }  # fmt: skip
 """Kinds that weigh what another kind weighs; their names stay as they are."""
-RATED = ("rating", "review", "rate")  # the kinds whose value is a rating
 _FORMATS = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y/%m/%d",
     "%Y/%m/%d %H:%M:%S", "%m %d, %Y", "%Y-%m", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%d-%b-%Y",
