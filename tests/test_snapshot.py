@@ -54,7 +54,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_plain_values_come_back(value):
     tree = json.loads(json.dumps(plain(value, {}, "v")))
     back = rebuilt(tree, {})

@@ -13,7 +13,7 @@ from sensorium.data.catalog import Catalog
 from sensorium.evaluate.evaluation import Evaluation
 from sensorium.evaluate.gallery import modalities, rejected
 from sensorium.evaluate.page import cards, figure, page, table
-from sensorium.evaluate.plots import Bar, bars, columns, legend, lines, number
+from sensorium.evaluate.plots import Bar, bars, columns, lines, number
 from sensorium.evaluate.thumbnails import Thumbnails
 from sensorium.rank.explain import reasons_of, taken_apart
 from sensorium.train.ranking import asked
@@ -88,7 +88,7 @@ def _by_k(figures: Mapping[str, Any]) -> str:
                 points.append((result["metrics"].get(f"{metric}@{k}") or 0.0, low, high))
             series[result["model"]] = points
         drawing = lines(f"{metric} by K", [str(k) for k in KS], series)
-        out += figure(f"{metric}@K", drawing + legend(list(series)), "bands are 95 % intervals")
+        out += figure(f"{metric}@K", drawing, "bands are 95 % intervals")
     return out
 
 
@@ -140,7 +140,7 @@ def _popularity(evaluation: Evaluation) -> str:
     series = {"of all events": [float(v) for v in used], "of all recommendations": [float(v) for v in given]}
     drawing = columns("Shares by popularity", places, series)
     note = "tenths of the catalogue, the most popular first"
-    return figure("Who gets shown", drawing + legend(list(series)), note)
+    return figure("Who gets shown", drawing, note)
 
 
 def _people(evaluation: Evaluation) -> str:
