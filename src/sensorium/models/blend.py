@@ -73,7 +73,7 @@ class Blend:
             settings = self.member(name)
             if not self.weights and hasattr(settings, "tuned"):
                 settings = settings.tuned(fold, features, rng=rng)
-            out = replace(out, **{name: settings})
+            out = replace(out, **{name: settings})  # type: ignore[arg-type]
             models[name] = settings.fit(fold.train, features, rng=rng)
         return replace(out, weights=weigh(models, fold, features))
 

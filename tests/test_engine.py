@@ -1,0 +1,230 @@
+"""The whole life of a run on a small generated world: train, answer, observe, add, refresh, hide, forget."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sensorium.checks.worlds import write_demo
+from sensorium.engine import Engine
+from sensorium.errors import DataError, SnapshotError, UnknownId
+from sensorium.models.blend import Blend
+from sensorium.models.content import Content
+from sensorium.models.itemknn import ItemKnn
+from sensorium.recipe import Recipe, read_recipe
+
+BLEND = Blend(use=("popularity", "itemknn"))
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def current(run: Path) -> dict[str, bytes]:
+    return folder_bytes(run / "snapshots" / (run / "current").read_text().strip())
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engine")
+    write_demo(folder / "world", items=36, people=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(world) -> Recipe:
+    return replace(read_recipe(world / "world" / "demo.toml"), recommender=BLEND)
+
+
+@pytest.fixture(scope="module")
+def trained(world, recipe) -> Path:
+    Engine.train(recipe, world / "run", cache=world / "cache").close()
+    return world / "run"
+
+
+@pytest.fixture
+def engine(world, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    opened = Engine.open(tmp_path / "run", cache=world / "cache")
+    yield opened
+    opened.close()
+
+
+def items(ranking) -> list[str]:
+    return [entry.item for entry in ranking.items]
+
+
+def test_a_known_person_a_stranger_and_a_session_are_served(engine):
+    known = engine.recommend("p001", k=5, explain=True)
+    assert len(known.items) == 5
+    for entry in known.items:
+        assert entry.base + sum(part.amount for part in entry.reasons) == pytest.approx(entry.score, abs=1e-4)
+    assert len(engine.recommend("nobody ever", k=5).items) == 5
+    first = engine.snapshot.catalog.ids[0]
+    like = items(engine.recommend(like=[first], k=5))
+    assert len(like) == 5
+    assert first not in like
+
+
+def test_a_person_is_not_shown_what_they_have_seen(engine):
+    snapshot = engine.snapshot
+    seen = {snapshot.catalog.ids[row] for row in snapshot.events.item[snapshot.events.user == 0]}
+    assert not seen & set(items(engine.recommend(snapshot.user_ids[0], k=60)))
+
+
+def test_three_events_of_a_new_person_change_the_next_answer_and_survive_reopening(engine, world):
+    before = items(engine.recommend("new", k=10))
+    chosen = before[-3:]
+    engine.observe([{"user": "new", "item": item, "kind": "buy"} for item in chosen])
+    after = items(engine.recommend("new", k=10))
+    assert after != before
+    assert not set(chosen) & set(after)
+    engine.close()
+    again = Engine.open(engine.folder, cache=world / "cache")
+    assert items(again.recommend("new", k=10)) == after
+    assert again.refresh() == 3
+    assert again.refresh() == 0
+    assert "new" in again.snapshot.user_ids
+    assert not set(chosen) & set(items(again.recommend("new", k=10)))
+    again.close()
+
+
+def test_an_item_nobody_has_seen_is_recommended_from_its_content(engine, world, tmp_path):
+    with (world / "world" / "items.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    twin = next(row for row in rows if row["title"] and row["description"])
+    table = tmp_path / "new.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerow({**twin, "item_id": "twin", "image": "", "sound": "", "clip": ""})
+    assert engine.add(table) == 1
+    assert engine.add(table) == 0
+    assert "twin" in items(engine.recommend(like=[twin["item_id"]], k=10))
+    assert len(engine.recommend(like=["twin"], k=5).items) == 5
+    # Nobody and the new item meet after it was seen once by somebody new, before and after learning.
+    engine.observe([{"user": "first", "item": "twin"}])
+    assert len(engine.recommend("first", k=5).items) == 5
+    assert engine.refresh() == 1
+    assert engine.snapshot.bare == ()
+    assert "twin" in items(engine.recommend(like=[twin["item_id"]], k=10))
+
+
+def test_a_hidden_item_is_never_shown_and_can_come_back(engine):
+    first = items(engine.recommend("p001", k=1))[0]
+    engine.hide(first)
+    assert first not in items(engine.recommend("p001", k=60))
+    engine.hide(first, hidden=False)
+    assert first in items(engine.recommend("p001", k=60))
+    with pytest.raises(UnknownId):
+        engine.hide("no such item")
+
+
+def test_the_same_data_and_seed_give_the_same_bytes_and_encode_nothing_twice(trained, recipe, world, tmp_path):
+    again = Engine.train(recipe, tmp_path / "run", cache=world / "cache")
+    assert set(again.material.computed.values()) == {0}
+    again.close()
+    assert current(tmp_path / "run") == current(trained)
+
+
+def test_forgetting_equals_never_having_known(engine, recipe, world, tmp_path):
+    other = tmp_path / "world"
+    shutil.copytree(world / "world", other)
+    for name in ("users.csv", "events.csv"):
+        with (other / name).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        with (other / name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(row for row in rows if "p007" not in row)
+    engine.observe([{"user": "p007", "item": engine.snapshot.catalog.ids[0], "text": "unmistakable words"}])
+    engine.forget("p007")
+    never = replace(read_recipe(other / "demo.toml"), recommender=BLEND)
+    Engine.train(never, tmp_path / "never", cache=world / "cache").close()
+    mine, theirs = current(engine.folder), current(tmp_path / "never")
+    assert mine["arrays.safetensors"] == theirs["arrays.safetensors"]
+    here, there = (
+        str(world / "world").encode(),
+        str(other).encode(),
+    )  # the files lie elsewhere, and nothing else differs
+    assert mine["people.jsonl"] == theirs["people.jsonl"]
+    assert mine["catalog.jsonl"].replace(here, there) == theirs["catalog.jsonl"]
+    told = [json.loads(files["manifest.json"])["snapshot"] for files in (mine, theirs)]
+    for tree in told:
+        tree.pop("position")
+    assert told[0] == told[1]
+    # Gone from every file of the run: the log, its write-ahead log, and all snapshots.
+    for path, data in folder_bytes(engine.folder).items():
+        assert b'p007"' not in data, path
+        assert b"unmistakable" not in data, path
+    assert len(list((engine.folder / "snapshots").iterdir())) == 1
+    with pytest.raises(UnknownId):
+        engine.forget("p007")
+
+
+def test_somebody_known_from_the_log_alone_is_forgotten_with_the_item_they_brought(engine):
+    before = engine.snapshot
+    engine.observe([{"user": "guest", "item": "odd"}])
+    assert engine.refresh() == 1
+    assert engine.snapshot.bare == (len(before.catalog),)
+    engine.forget("guest")
+    assert engine.snapshot.catalog.ids == before.catalog.ids
+    assert engine.snapshot.user_ids == before.user_ids
+    engine.observe([{"user": "guest", "item": "odd"}])
+    engine.forget("guest")  # before any refresh
+    assert "odd" not in engine.snapshot.catalog.ids
+
+
+def test_a_run_in_memory_learns_saves_and_opens(recipe, world, tmp_path):
+    plain = replace(recipe, recommender=ItemKnn())
+    engine = Engine.train(plain, cache=world / "cache")
+    engine.observe([{"user": "new", "item": engine.snapshot.catalog.ids[3], "kind": "buy"}])
+    before = items(engine.recommend("new"))
+    engine.save(tmp_path / "saved")
+    assert items(engine.recommend("new")) == before
+    engine.close()
+    again = Engine.open(tmp_path / "saved", cache=world / "cache")
+    assert items(again.recommend("new")) == before
+    again.close()
+
+
+def test_words_find_items(engine, world):
+    found = engine.search("a train in the snow", k=5)
+    assert len(found) == 5
+    with pytest.raises(DataError, match="some words"):
+        engine.search("  ")
+
+
+def test_an_evaluation_is_the_same_twice(recipe, world):
+    from sensorium.evaluate.run import evaluated
+
+    def figures() -> object:
+        done = evaluated(replace(recipe, recommender=Content()), [], cache=world / "cache", knockout=False).json()
+        return without_measures(done)
+
+    assert figures() == figures()
+
+
+def without_measures(value):
+    """The figures without seconds and memory."""
+    if isinstance(value, dict):
+        return {k: without_measures(v) for k, v in value.items() if "seconds" not in k and "memory" not in k}
+    return [without_measures(v) for v in value] if isinstance(value, list) else value
+
+
+def test_what_is_no_run_is_refused(tmp_path, recipe):
+    with pytest.raises(SnapshotError, match="no run here"):
+        Engine.open(tmp_path)
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(SnapshotError, match="holds something"):
+        Engine.train(recipe, tmp_path)
+
+
+def test_an_event_without_a_person_is_refused(engine):
+    with pytest.raises(DataError, match="give user and item"):
+        engine.observe([{"item": "x"}])
+    with pytest.raises(DataError):
+        engine.observe([{"user": "x", "item": "y", "value": float("nan")}])
