@@ -30,7 +30,7 @@ from sensorium.fuse.align import Align
 from sensorium.fuse.conse import Conse
 
 FIELDS = ("prod_name", "product_type_name", "colour_group_name", "graphical_appearance_name", "detail_desc")
-SEEDS = (0, 1, 2)
+SEEDS = (10, 11, 12)  # settings were searched on other splits (0, 1, 2)
 
 
 def held_out(names: np.ndarray, seed: int) -> np.ndarray:
