@@ -18,7 +18,7 @@ from sensorium.models.content import Content
 from sensorium.models.itemknn import ItemKnn
 from sensorium.recipe import Recipe, read_recipe
 
-BLEND = Blend(use=("popularity", "itemknn"))
+BLEND = Blend(use=("content", "itemknn"))
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
