@@ -40,11 +40,12 @@ def read_once(path: Path) -> dict[str, float]:
     from sensorium.data.readers import read
     from sensorium.recipe import recipe_of
 
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     dataset = read(recipe_of(events=path.name, folder=path.parent))
     read_seconds = time.perf_counter() - begin
     histories = dataset.events.histories(np.arange(len(dataset.user_ids)))
     seconds = time.perf_counter() - begin
+    cpu_seconds = time.process_time() - busy
     rows = dataset.report.rows[path.name]
     assert len(histories.item) == len(dataset.events) == rows - dataset.report.counts["rejected"]
     inside = np.diff(histories.row) == 0
@@ -52,7 +53,7 @@ def read_once(path: Path) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "rows": rows, "users": len(dataset.user_ids), "items": len(dataset.catalog), "seconds": round(seconds, 3),
-        "read_seconds": round(read_seconds, 3), "rows_per_second": round(rows / seconds), "peak_memory_mib": round(peak),
+        "read_seconds": round(read_seconds, 3), "rows_per_second": round(rows / seconds), "cpu_seconds": round(cpu_seconds, 3), "peak_memory_mib": round(peak),
     }  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def _columns(
         findings.reject_many(table.places(rows), len(rows), reason)
         keep[rows] = False
 
-    people, things = named(frame[roles.user]), named(frame[roles.item])
+    people, things = named(table.cells(roles.user)), named(table.cells(roles.item))
     reject(people.code < 0, f"no person in column {roles.user!r}")
     reject(things.code < 0, f"no item in column {roles.item!r}")
     time = np.zeros(len(table))
@@ -139,7 +139,7 @@ def _columns(
     kind = np.zeros(len(table), np.int16)
     rating = roles.rating or (roles.value is not None and roles.kind is None and _is_scale(value))
     if roles.kind:
-        names = named(frame[roles.kind])
+        names = named(table.cells(roles.kind))
         if len(names.names) > MOST_KINDS:
             raise DataError(
                 f"{table.names[0]}: column {roles.kind!r} has {len(names.names)} kinds of events; is it the right column?"

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from sensorium.data.events import KINDS, RATED, Events
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 LATEST_SECONDS = 7_258_118_400.0  # the year 2200; whatever is later is not a time
 SYNONYMS: Mapping[str, str] = {
@@ -69,18 +70,12 @@ def as_strings(series: pl.Series) -> pl.Series:
     return series if kind == pl.String else series.cast(pl.String)
 
 
-def named(series: pl.Series) -> Named:
-    """The distinct names of a column, cleaned. Cells that are empty or cannot be shown have none.
+def named(column: pl.Series | pa.DictionaryArray) -> Named:
+    """The distinct names of a column (polars', or a dictionary of pyarrow's), cleaned. Cells that are empty or cannot be shown have none.
 
     Where a writer turned whole-numbered ids into "7.0" throughout a column, they are "7" again.
     """
-    import polars as pl
-    import pyarrow as pa
-
-    series = series if series.dtype.is_integer() or series.dtype == pl.Categorical else as_strings(series)
-    array = series.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
+    array: Any = _encoded(column) if hasattr(column, "dtype") else column
     code = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
     raw = [str(name) for name in array.dictionary.to_pylist()]
     # A dictionary may hold names that no row has, in any order: the first appearance of each decides.
@@ -104,6 +99,15 @@ def named(series: pl.Series) -> Named:
         if name.lower() not in _NOTHING and is_visible(name):
             table[old] = place.setdefault(name, len(place))
     return Named(table[code], list(place))
+
+
+def _encoded(series: pl.Series) -> pa.DictionaryArray:
+    import polars as pl
+    import pyarrow as pa
+
+    series = series if series.dtype.is_integer() or series.dtype == pl.Categorical else as_strings(series)
+    array = series.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    return array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
 
 
 _NOTHING = frozenset(("", "nan", "null", "none"))

@@ -10,8 +10,8 @@ import glob
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,8 @@ class Table:
     """Rows of one or several files.
 
     **Shapes** frame (N, columns): text formats give strings, Parquet its own types; `file` (N,) is the place in
-    `names` and `paths`; `line` (N,) counts from 1, the header included (Parquet: the row).
+    `names` and `paths`; `line` (N,) counts from 1, the header included (Parquet: the row). `packed` holds the columns
+    of repeating names that a Parquet file keeps as a dictionary; they are not in `frame`.
     """
 
     names: tuple[str, ...]
@@ -44,9 +45,14 @@ class Table:
     frame: pl.DataFrame
     file: NDArray[np.int32]
     line: Rows
+    packed: Mapping[str, Any] = field(default_factory=dict)  # of pyarrow.DictionaryArray
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.line)
+
+    def cells(self, column: str) -> Any:
+        """A column as polars or, where it is packed, pyarrow holds it: what `prepare.named` takes."""
+        return self.packed[column] if column in self.packed else self.frame[column]
 
     def where(self, row: int) -> tuple[str, int]:
         """The file and the line of a row."""
@@ -90,7 +96,8 @@ def find_files(patterns: Sequence[str], folder: Path) -> list[tuple[str, Path]]:
 def read_tables(
     files: Sequence[tuple[str, Path]], findings: Findings, *, columns: Sequence[str] = (), choose: Choose | None = None
 ) -> Table:
-    """All files as one table, in order. `columns` names the columns of files without a header.
+    """All files as one table, in order. `columns` names the columns of files without a header; `choose`, for one file
+    at a time, says which columns are worth reading.
 
     **Raises** DataError for a file that is no table. **Cost** a clean Parquet or CSV file is read by polars as a
     whole; a CSV with quotes or faults goes line by line (about 0.5 M rows/s).
@@ -98,16 +105,17 @@ def read_tables(
     import polars as pl
 
     parts: list[tuple[pl.DataFrame, Rows]] = []
+    packed: dict[str, Any] = {}
     for name, path in files:
         try:
-            frame, line = _read(name, path, findings, columns, choose)
+            frame, line, packed = _read(name, path, findings, columns, choose)
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
         findings.rows[name] = findings.rows.get(name, 0) + len(line)
         parts.append((frame, line))
     names, paths = tuple(n for n, _ in files), tuple(p for _, p in files)
     if len(parts) == 1:
-        return Table(names, paths, parts[0][0], np.zeros(len(parts[0][1]), np.int32), parts[0][1])
+        return Table(names, paths, parts[0][0], np.zeros(len(parts[0][1]), np.int32), parts[0][1], packed)
     frame = pl.concat(_alike([f for f, _ in parts]), how="diagonal")
     file = np.repeat(np.arange(len(parts), dtype=np.int32), [len(line) for _, line in parts])
     return Table(names, paths, frame, file, np.concatenate([line for _, line in parts]))
@@ -134,7 +142,8 @@ def _alike(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
 
 def _read(
     name: str, path: Path, findings: Findings, columns: Sequence[str], choose: Choose | None
-) -> tuple[pl.DataFrame, Rows]:
+) -> tuple[pl.DataFrame, Rows, dict[str, Any]]:
+    """The columns of one file, the line of each row, and the packed columns."""
     if path.is_dir():
         raise DataError(f"{name} is a folder, not a table; name its files")
     with path.open("rb") as file:
@@ -158,8 +167,8 @@ def _read(
     if _is_json(data, path):
         from sensorium.data.jsonlines import read_json_lines
 
-        return read_json_lines(name, data, findings)
-    return read_csv(name, path, data, findings, columns, choose)
+        return *read_json_lines(name, data, findings), {}
+    return *read_csv(name, path, data, findings, columns, choose), {}
 
 
 def _unpacked(name: str, path: Path, head: bytes) -> bytes:
@@ -191,7 +200,7 @@ def _unpacked(name: str, path: Path, head: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _parquet(name: str, source: Path | bytes, choose: Choose | None) -> tuple[pl.DataFrame, Rows]:
+def _parquet(name: str, source: Path | bytes, choose: Choose | None) -> tuple[pl.DataFrame, Rows, dict[str, Any]]:
     """A Parquet file through pyarrow, whose reader refuses damaged pages instead of guessing.
 
     Columns of names that repeat come as the dictionary in which the file holds them.
@@ -211,10 +220,13 @@ def _parquet(name: str, source: Path | bytes, choose: Choose | None) -> tuple[pl
         if rows > 1 << 31:
             raise DataError(f"{name} claims {rows} rows, more than 2^31; split it")
         strings = {field.name for field in schema if pa.types.is_string(field.type)}
-        with opened([column for column, repeats in wanted.items() if repeats and column in strings]) as file:
+        repeating = [column for column, repeats in wanted.items() if repeats and column in strings]
+        with opened(repeating) as file:
             table = file.read(columns=list(wanted))
         table.validate(full=True)  # polars trusts that strings are UTF-8 and that offsets lie inside
-        frame = pl.from_arrow(table.unify_dictionaries())
+        table = table.unify_dictionaries()
+        packed = {column: table[column].combine_chunks() for column in repeating}
+        frame = pl.from_arrow(table.drop_columns(repeating))
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise DataError(f"{name} is a damaged Parquet file ({_first_line(error)}); write it again") from None
     except BaseException as error:  # polars panics are not Exceptions
@@ -222,7 +234,7 @@ def _parquet(name: str, source: Path | bytes, choose: Choose | None) -> tuple[pl
             raise
         raise DataError(f"{name} is a damaged Parquet file ({_first_line(error)}); write it again") from None
     assert isinstance(frame, pl.DataFrame)
-    return frame, np.arange(1, len(frame) + 1, dtype=np.int64)
+    return frame, np.arange(1, len(table) + 1, dtype=np.int64), packed
 
 
 def _first_line(error: BaseException) -> str:
