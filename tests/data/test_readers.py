@@ -252,6 +252,24 @@ def test_more_items_are_read_as_the_recipe_says(tmp_path):
     assert read_items(tmp_path / "more.csv", recipe_of(items="items.csv")).titles == ["New"]
 
 
+def test_damaged_parquet_is_refused_or_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.table({"item_id": [f"i{n}" for n in range(50)], "title": ["x", None] * 25}), tmp_path / "items.parquet"
+    )
+    sound = (tmp_path / "items.parquet").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        body = bytearray(sound)
+        for place in rng.integers(0, len(body), 4):
+            body[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "items.parquet").write_bytes(bytes(body[: len(body) - int(rng.integers(2))]))
+        with contextlib.suppress(SensoriumError):
+            read(recipe_of(items="items.parquet", folder=tmp_path))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=300),
