@@ -194,7 +194,7 @@ def aligned(views: Views, events: Events, seed: int) -> Aligner | None:
     others = [m for m, view in views.items() if m != TEXT and view.present.any()]
     if TEXT not in views or not views[TEXT].present.any() or not others:
         return None
-    return Align().fit(views, events, rng=np.random.default_rng(seed))
+    return Align(crowd_sizes=()).fit(views, events, rng=np.random.default_rng(seed))
 
 
 def build(

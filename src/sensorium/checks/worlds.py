@@ -207,21 +207,3 @@ def _write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-
-
-def main() -> None:
-    """`python -m sensorium.checks.worlds FOLDER [SEED]` writes the demo world."""
-    import sys
-
-    if len(sys.argv) not in (2, 3) or (len(sys.argv) == 3 and not sys.argv[2].isdigit()):
-        sys.exit("usage: python -m sensorium.checks.worlds FOLDER [SEED]")
-    folder = Path(sys.argv[1])
-    truth = write_demo(folder, seed=int(sys.argv[2]) if len(sys.argv) == 3 else 0)
-    cold = len(truth.about(cold=True))
-    print(
-        f"{folder}: {len(truth.items)} items ({cold} of them touched by nobody), {len(truth.users)} people; all generated"
-    )
-
-
-if __name__ == "__main__":
-    main()

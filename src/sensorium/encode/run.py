@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,13 +136,14 @@ def _cached(
             reasons[key] = refused
     fresh.sort(key=lambda key: _length(contents[key]))
     progress(stage, len(vectors), len(vectors) + len(fresh))
-    for key, made in zip(
-        fresh, _kept(encoder, fresh, [contents[key] for key in fresh], kept, cache, stage, progress, len(vectors))
-    ):
-        if isinstance(made, SensoriumError):
-            reasons[key] = str(made)
-        else:
-            vectors[key] = made
+    stored = _kept(encoder, fresh, [contents[key] for key in fresh], kept, cache, stage, progress, len(vectors))
+    # Closed here, not when it is collected: an interrupt in its last flush must reach the caller.
+    with contextlib.closing(stored):
+        for key, made in zip(fresh, stored):
+            if isinstance(made, SensoriumError):
+                reasons[key] = str(made)
+            else:
+                vectors[key] = made
     for (row, content), key in zip(units, keys):
         if key in reasons:
             problems.append(_problem(catalog, row, encoder, content, reasons[key]))
@@ -157,7 +159,7 @@ def _kept(
     stage: str,
     progress: Progress,
     before: int,
-) -> Iterator[Floats | SensoriumError]:
+) -> Generator[Floats | SensoriumError, None, None]:
     """The vectors of contents, stored as they come."""
     flushed, total = time.monotonic(), before + len(keys)
     try:

@@ -23,8 +23,8 @@ def climb(
     ... class Hill:
     ...     x: float = 0.0
     ...     y: float = 0.0
-    >>> climb(Hill(), {"x": (0.0, 1.0, 2.0), "y": (0.0, 3.0)}, lambda h: -abs(h.x - 1) - abs(h.y - 3))
-    (Hill(x=1.0, y=3.0), 0.0)
+    >>> climb(Hill(), {"x": (0.0, 1.0, 2.0), "y": (0.0, 3.0)}, lambda h: 5 - abs(h.x - 1) - abs(h.y - 3))
+    (Hill(x=1.0, y=3.0), 5.0)
     """
     best, height = start, value(start)
     for _ in range(rounds):

