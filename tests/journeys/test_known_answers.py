@@ -34,7 +34,7 @@ def test_an_item_nobody_touched_is_found_by_its_content(demo) -> None:
     assert len(cold) >= 5
     better = []
     for one in cold:
-        like = [i for i in truth.about(one.theme, cold=False)[:3]]
+        like = truth.about(one.theme, cold=False)[:3]
         other = next(made for made in cold if made.theme != one.theme)
         ids = engine.recommend(like=like, k=170).ids()
         better.append(ids.index(one.id) < ids.index(other.id) if {one.id, other.id} <= set(ids) else one.id in ids)
