@@ -67,11 +67,17 @@ def modalities(catalog: Catalog) -> str:
 
 
 def _grid(catalog: Catalog) -> str:
-    """The first items that have a picture, else the first of all; sound and video are named."""
-    pictures = catalog.content.get(IMAGE, ())
-    rows = [row for row, entry in enumerate(pictures) if entry is not None][:SHOWN] or list(
-        range(min(SHOWN, len(catalog)))
-    )
+    """Items with a picture first, then those with sound or a clip, then the rest; sound and video are named."""
+
+    def rank(row: int) -> int:
+        has = [name in catalog.content and catalog.content[name][row] is not None for name in (IMAGE, VIDEO, AUDIO)]
+        return 0 if has[0] else 1 if any(has) else 2
+
+    ranked = sorted(range(len(catalog)), key=rank)
+    without = [row for row in ranked if rank(row) == 1][
+        : SHOWN // 6
+    ]  # a few tiles for what can only be heard or played
+    rows = sorted([*[row for row in ranked if row not in set(without)][: SHOWN - len(without)], *without], key=rank)
     thumbnails = Thumbnails(catalog)
     tiles = []
     for row in rows:

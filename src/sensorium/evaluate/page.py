@@ -23,7 +23,7 @@ nav{margin-top:12px;display:flex;flex-wrap:wrap;gap:6px 18px;font-size:14px}a{co
 .card b{display:block;font-size:25px;line-height:1.25;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
 .card span{color:var(--soft);font-size:13px}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:16px}
-figure{margin:0}figcaption{font-weight:600;margin-bottom:8px}figcaption small{display:block;font-weight:400}
+figure{margin:0 0 14px}.two figure,.two .wide{margin:0}.two{align-items:start;margin-bottom:14px}figcaption{font-weight:600;margin-bottom:8px}figcaption small{display:block;font-weight:400}
 svg{display:block;width:100%;height:auto}svg text{font:12.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
 svg .a{fill:var(--soft);font-size:11.5px}svg .v{font-variant-numeric:tabular-nums;font-size:12px}
 svg .grid{stroke:var(--line);stroke-width:1}svg .w{stroke:var(--ink);stroke-width:1.3;fill:none;opacity:.75}
@@ -34,7 +34,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 caption{text-align:left;padding:12px 16px 6px;font-weight:600}caption small{font-weight:400}
 th,td{padding:8px 14px;text-align:right;border-top:1px solid var(--line);white-space:nowrap;vertical-align:top}
 th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600;font-size:13px;border-top:0}
-td small{display:block;font-size:12px}tr.chosen{background:var(--mark)}.words td{text-align:left;white-space:normal;overflow-wrap:anywhere}
+td small,th small{display:block;font-size:12px;font-weight:400}tr.chosen{background:var(--mark)}.words th{text-align:left}.words td{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .good{color:var(--good)}.bad{color:var(--bad)}
 .person{margin-bottom:16px;display:grid;grid-template-columns:minmax(0,5fr) minmax(0,7fr);gap:10px 28px;break-inside:avoid}
 .person h3{grid-column:1/-1;margin:0}.strip{list-style:none;margin:0;padding:0;display:grid;gap:10px}
