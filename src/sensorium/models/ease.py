@@ -200,7 +200,7 @@ def _shifted(item, weight, place, decay, at, first, end, items, usable=None):  #
 def _tuned(settings, fold, features, rng, penalties, decays):  # type: ignore[no-untyped-def]
     """Each penalty is one fit; decays of the history are tried on the fitted model, which costs a ranking only."""
     best, height = settings, -1.0
-    if fold.train.items > LARGE:  # a fit takes half a minute there; the lowest penalty never won beyond it by much
+    if fold.train.items > LARGE:  # for speed alone: a fit takes half a minute there
         penalties = penalties[-2:] if isinstance(settings, Directed) else penalties[:2]
     for l2 in penalties:
         candidate = replace(settings, l2=l2)
