@@ -17,7 +17,7 @@ from sensorium.errors import MediaError
 
 RATE = 16_000  # of all sound, in samples a second
 # Formats that Pillow decodes itself; those that would start another program (EPS) or fetch something are left out.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "MPO", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000", "AVIF")
 
 
 @dataclass(frozen=True)
