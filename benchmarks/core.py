@@ -27,7 +27,7 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.evaluate.offline import evaluate
 from sensorium.evaluate.run import parted
 from sensorium.models.model import Features
-from sensorium.recipe import RECOMMENDERS, Recipe, recipe_of
+from sensorium.recipe import FUSIONS, RECOMMENDERS, Recipe, recipe_of
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SENSORIUM_DATA", HERE.parent.parent / "shared" / "data"))
@@ -213,9 +213,12 @@ def movielens(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def movielens_cold(folder: Path) -> dict[str, Any]:
+def movielens_cold(folder: Path, fusion: str = "concat") -> dict[str, Any]:
     models = {**named("auto", "content"), "popularity of genre": genres_of}
-    done = run(tables("movielens-100k", "items", folder), models)
+    plain = tables("movielens-100k", "items", folder)
+    done = run(replace(plain, fusion=FUSIONS.make(fusion)), models)
+    if fusion != "concat":  # the opponent stays the nearness of content as it is, by no crowd aligned
+        done["results"][1] = run(plain, named("content"))["results"][0]
     value = score(done, "recall@20")
     return {**done, "bars": [
         bar("cold recall@20 against content nearness", value, 1.15 * score(done, "recall@20", 1)),
@@ -293,7 +296,8 @@ def knockout(name: str, by: str) -> Callable[[Path], dict[str, Any]]:
 
 
 NAMES: Mapping[str, Callable[[Path], dict[str, Any]]] = {
-    "movielens": movielens, "movielens-cold": movielens_cold, "hm-purchases": hm, "hm-cold": hm_cold,
+    "movielens": movielens, "movielens-cold": movielens_cold,
+    "movielens-cold-aligned": lambda folder: movielens_cold(folder, "align"), "hm-purchases": hm, "hm-cold": hm_cold,
     "movielens-thin": thin, "amazon-office": office, "amazon-beauty": beauty,
     "knockout-movielens": knockout("movielens-100k", "time"),
     "knockout-hm": knockout("hm-purchases", "leave-last-out"),
