@@ -11,7 +11,8 @@ from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
 from sensorium.encode.audio import YamnetEncoder
 from sensorium.encode.encoder import Encoder
 from sensorium.encode.given import GivenEncoder
-from sensorium.encode.hub import HubAudioEncoder, HubImageEncoder, HubTextEncoder
+from sensorium.encode.hub import HubAudioEncoder, HubImageEncoder
+from sensorium.encode.hubtext import HubTextEncoder
 from sensorium.encode.image import EfficientNetEncoder
 from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
 from sensorium.encode.remote import RemoteTextEncoder

@@ -32,7 +32,12 @@ def open_session(model: bytes | str | Path, threads: int = 1) -> Any:
         )
     except Exception as error:
         name = "the model" if isinstance(model, bytes) else str(model)
-        raise DataError(f"{name} is no ONNX file that onnxruntime can run: {str(error)[:200]}") from None
+        raise DataError(f"{name} is no ONNX file that onnxruntime can run: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """What another library says of a failure, short enough for the end of a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def package_folder(module: str, package: str, extra: str) -> Path:
