@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
 from sensorium.models.auto import Auto
 from sensorium.models.blend import Blend
+from sensorium.models.choose import climb
 from sensorium.models.content import Content
 from sensorium.models.ease import Directed, Ease, ease_weights, pasts_and_futures
 from sensorium.models.ials import Ials
-from sensorium.models.itemknn import ItemKnn
+from sensorium.models.itemknn import ItemKnn, _column_best
 from sensorium.models.model import Explains, Features
 from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
+from sensorium.train.ranking import rank_targets
 
 RNG = np.random.default_rng
 
@@ -128,3 +133,70 @@ def test_auto_works_in_a_tiny_world(with_content: bool) -> None:
     assert [t.name for t in auto.trials][-1] == "blend"
     assert auto.chosen is not None
     assert np.isfinite(auto.fit(events, features, rng=RNG(0)).score(events.histories([0, -1]))).all()
+
+
+@pytest.mark.parametrize("content", [0.0, 2.0])
+@pytest.mark.parametrize("degree", [0.0, 0.5])
+def test_few_people_get_the_same_matrix_as_many(content: float, degree: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = RNG(2).random((7, 60)) < 0.3
+    user, item = np.nonzero(np.concatenate([chosen, np.zeros((1, 60), bool)]))  # one person has done nothing
+    events = Events.of(user.tolist(), item.tolist(), users=8, items=60)
+    features = Features(Vectors(RNG(3).normal(size=(60, 5)).astype(np.float32), np.ones(60, bool), "toy"))
+    settings = Ease(l2=3.0, content=content, degree=degree)
+    few = settings.fit(events, features, rng=RNG(0)).weights
+    monkeypatch.setattr("sensorium.models.ease.FEW", 1_000)
+    many = settings.fit(events, features, rng=RNG(0)).weights
+    assert not np.array_equal(few, many)  # they are two ways indeed
+    np.testing.assert_allclose(few, many, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [Ease(), Directed()], ids=lambda s: type(s).__name__)
+def test_tuning_keeps_what_a_fit_for_each_penalty_would_keep(settings: Ease | Directed) -> None:
+    events, features = stripes()
+    last = np.zeros(len(events), bool)
+    last[3::4] = True
+    fold = Fold(events.take(~last), events.take(last))
+    tuned = settings.tuned(fold, features, rng=RNG(0))
+    tried = {"l2": (50.0, 200.0, 800.0), "decay": (1.0, 0.9, 0.8, 0.7, 0.5)}
+    if isinstance(settings, Directed):
+        tried = {"l2": (10.0, 50.0, 250.0), "decay": (0.9, 0.8, 0.7, 0.5)}
+    best, height = settings, -1.0
+    for l2 in tried["l2"]:
+        model = replace(settings, l2=l2).fit(fold.train, features, rng=RNG(0))
+        for decay in tried["decay"]:
+            reached = rank_targets(replace(model, decay=decay).score, fold).ndcg()
+            if reached > height:
+                best, height = replace(settings, l2=l2, decay=decay), reached
+    assert tuned == best
+
+
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_best_of_each_column_are_those_of_a_sort_with_ties_by_row(k: int) -> None:
+    dense = np.round(RNG(4).normal(size=(9, 7)), 1).astype(np.float32)  # rounded: there are ties, and values below zero
+    dense[:, 3] = 0.5
+    dense[:, 5] = 0
+    kept = np.zeros_like(dense)
+    for column in range(7):
+        filled = np.flatnonzero(dense[:, column])
+        best = sorted(filled, key=lambda row: (-dense[row, column], row))[:k]
+        kept[best, column] = dense[best, column]
+    assert np.array_equal(_column_best(sparse.csr_array(dense), k).toarray(), kept)
+
+
+@pytest.mark.parametrize("settings", [ItemKnn(), Popularity()], ids=lambda s: type(s).__name__)
+def test_what_tuning_keeps_between_settings_gives_what_fits_give(settings: ItemKnn | Popularity) -> None:
+    events, features = stripes()
+    last = np.zeros(len(events), bool)
+    last[3::4] = True
+    fold = Fold(events.take(~last), events.take(last))
+    tuned = settings.tuned(fold, features, rng=RNG(0))
+
+    def value(one: ItemKnn | Popularity) -> float:
+        return rank_targets(one.fit(fold.train, features, rng=RNG(0)).score, fold).ndcg()
+
+    grid: dict[str, tuple[object, ...]] = {"half_life_days": (0.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)}
+    grid["smoothing"] = (0.0, 0.3, 1.0)
+    if isinstance(settings, ItemKnn):
+        grid = {"decay": (1.0, 0.9, 0.7), "weighting": ("plain", "tfidf", "bm25")}
+        grid |= {"shrink": (0.0, 10.0, 50.0), "k": (30, 100, 300)}
+    assert tuned == climb(settings, grid, value)[0]

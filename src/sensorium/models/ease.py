@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
 
-from sensorium.arrays import Floats, slices
+from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Events, Fold, confidence
 from sensorium.errors import ShapeError
 from sensorium.models.choose import PEOPLE
@@ -17,8 +19,13 @@ from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted, stron
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
-LARGE = 5_000  # items beyond which fewer penalties are tried
+# Operations of one fit beyond which tuning leaves a penalty out. 5,000 items (2 s on one core) are the edge; 12,000 take
+# 14 times that. One eigendecomposition for all penalties does not move it: for 5,000 items it takes 13.6 s, and the
+# product that each penalty then needs 2.9 s, against 1.8 s for the whole inverse from Cholesky.
+LARGE = 5_000**3
+FEW = 3  # people are few where that many times their number is below the number of items; then they are twice as quick
 FAINT = 1e-3  # a step whose decayed weight is below this is left out of a partial past
+Solve = Callable[[float], Floats]  # a penalty l2 → the matrix B
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Ease:
     events, and those beyond the `dense_items` most popular, stand in for their content neighbours (`kin`).
     `keep` > 0 stores only that many entries of each column (12,000 items dense are 576 MB, with 500 kept 72 MB).
 
-    **Cost** K³ operations and 4 K² bytes: 10 s and 0.6 GB for 12,000 items on two cores.
+    **Cost** K³ operations and 4 K² bytes: 10 s and 0.6 GB for 12,000 items on two cores; U K² operations for few people.
     **Source** H. Steck, "Embarrassingly shallow autoencoders for sparse data" (2019); rows of content:
     O. Jeunen et al., "Closed-form models for collaborative filtering with side-information" (2020).
     """
@@ -47,20 +54,37 @@ class Ease:
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)
+        weights = self.solver(events, features, rows)(self.l2)
+        return linear_model(weights, features, rows, known, self)
+
+    def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
+        """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
         matrix = events.matrix(self.strength)[:, rows]
         if self.degree:
             count = np.maximum(np.diff(matrix.indptr), 1).astype(np.float32)
             matrix = sparse.diags_array(count ** np.float32(-self.degree / 2)).tocsr() @ matrix
-        gram = (matrix.T @ matrix).toarray(order="F").astype(np.float32, copy=False)
-        if self.content and features.items.present.any():
-            vectors = features.items.values[rows]
-            gram += np.float32(self.content) * (vectors @ vectors.T)
-        weights = ease_weights(gram, self.l2)
-        return linear_model(weights, features, rows, known, self)
+        vectors = features.items.values[rows] if self.content and features.items.present.any() else None
+        if FEW * (matrix.shape[0] + (0 if vectors is None else vectors.shape[1])) < len(rows):
+            choices = matrix.toarray()
+            if vectors is not None:  # a number of the vector is one more person, who chose each item that strongly
+                choices = np.concatenate([choices, np.sqrt(np.float32(self.content)) * vectors.T])
+            return lambda l2: ease_weights_of_few(choices, l2)
+        product = matrix.T @ matrix
+
+        def solve(l2: float) -> Floats:
+            gram = _columns(product)
+            if vectors is not None:
+                gram += np.float32(self.content) * (vectors @ vectors.T)
+            return ease_weights(gram, l2)
+
+        return solve
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ease:
         """The penalty and the decay by NDCG@10 on validation; larger catalogues get a shorter list of penalties."""
-        return _tuned(self, fold, features, rng, (50.0, 200.0, 800.0), (1.0, 0.9, 0.8, 0.7, 0.5))
+        people, items = fold.train.users, fold.train.items
+        operations = items**2 * (people if FEW * people < items else items)
+        penalties = (50.0, 200.0) if operations > LARGE else (50.0, 200.0, 800.0)
+        return _tuned(self, fold, features, penalties, (1.0, 0.9, 0.8, 0.7, 0.5))
 
 
 @dataclass(frozen=True)
@@ -84,16 +108,20 @@ class Directed:
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)
+        weights = self.solver(events, features, rows)(self.l2)
+        return linear_model(weights, features, rows, known, self)
+
+    def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
+        """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
         past, future = pasts_and_futures(events, self.decay, self.ahead, self.strength)
         past, future = past[:, rows], future[:, rows]
-        gram = (past.T @ past).toarray(order="F").astype(np.float32, copy=False)
-        cross = (past.T @ future).toarray(order="F").astype(np.float32, copy=False)
-        weights = ridge_weights(gram, cross, self.l2)
-        return linear_model(weights, features, rows, known, self)
+        before, cross = past.T @ past, past.T @ future
+        return lambda l2: ridge_weights(_columns(before), _columns(cross), l2)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Directed:
         """The penalty, then the decay, by NDCG@10 on validation."""
-        return _tuned(self, fold, features, rng, (10.0, 50.0, 250.0), (0.9, 0.8, 0.7, 0.5))
+        penalties = (50.0, 250.0) if fold.train.items**3 > LARGE else (10.0, 50.0, 250.0)
+        return _tuned(self, fold, features, penalties, (0.9, 0.8, 0.7, 0.5))
 
 
 def linear_model(
@@ -114,12 +142,27 @@ def ease_weights(gram: NDArray[np.float32], l2: float) -> Floats:
     if not len(gram):
         return np.zeros((0, 0), np.float32)
     gram[np.diag_indices(len(gram))] += np.float32(l2)
-    inverse = inverted(gram)
-    diagonal = inverse.diagonal().copy()
-    for part in slices(len(inverse), 512):  # columns: the array is in Fortran order
-        inverse[:, part] /= -diagonal[part]
-    np.fill_diagonal(inverse, 0)
-    return np.ascontiguousarray(inverse) if not inverse.flags.c_contiguous else inverse
+    weights = inverted(gram).T  # symmetric, so that the transpose turns Fortran order into C order and nothing else
+    weights /= -weights.diagonal()
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def ease_weights_of_few(choices: Floats, l2: float) -> Floats:
+    """`ease_weights(choicesᵀ · choices, l2)` for fewer people than items. **Shapes** (R, K) → (K, K).
+
+    By Woodbury's identity l2·P = 1 − ZᵀZ, where Z = L⁻¹ · choices and L Lᵀ = choices · choicesᵀ + l2·1, so that
+    B = ZᵀZ ÷ (1 − |zⱼ|²) beside the diagonal. **Cost** R K² operations instead of K³.
+    """
+    inner = np.asfortranarray(choices @ choices.T)
+    inner[np.diag_indices(len(inner))] += np.float32(l2)
+    factor, code = lapack.spotrf(inner, lower=1, overwrite_a=1, clean=0)
+    _check(code)
+    solved, _ = lapack.strtrs(factor, np.asfortranarray(choices), lower=1)
+    weights = solved.T @ solved
+    weights /= 1 - weights.diagonal()
+    np.fill_diagonal(weights, 0)
+    return weights
 
 
 def ridge_weights(gram: NDArray[np.float32], cross: NDArray[np.float32], l2: float) -> Floats:
@@ -151,6 +194,11 @@ def inverted(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     return inverse
 
 
+def _columns(matrix: sparse.csr_array) -> NDArray[np.float32]:
+    """A sparse matrix as LAPACK wants it: dense, column by column."""
+    return matrix.toarray(order="F").astype(np.float32, copy=False)
+
+
 def _check(code: int) -> None:
     if code:
         raise ShapeError(f"ease: the Gram matrix is not positive definite (LAPACK says {code}); raise l2")
@@ -167,46 +215,40 @@ def pasts_and_futures(
     order = np.argsort(events.user, kind="stable")
     item, weight = events.item[order], confidence(events, strength)[order]
     start = np.searchsorted(events.user[order], np.arange(events.users + 1))
-    first = np.repeat(start[:-1], np.diff(start))
-    end = np.repeat(start[1:], np.diff(start))
+    first, end = np.repeat(start[:-1], np.diff(start)), np.repeat(start[1:], np.diff(start))
     place = np.arange(len(order))
-    return (
-        _shifted(item, weight, place, decay, lambda lag: place - 1 - lag, first, end, events.items),
-        _shifted(item, weight, place, ahead, lambda lag: place + lag, first, end, events.items, usable=place > first),
-    )
 
-
-def _shifted(item, weight, place, decay, at, first, end, items, usable=None):  # type: ignore[no-untyped-def]
-    """Rows t with the events at `at(lag)` of the same person, weighted decay^lag, for lags until the weight is faint."""
-    if decay >= 1:
+    def faded(at_once: Rows, step: int, decay: float, asked: NDArray[np.bool_]) -> sparse.csr_array:
+        """Rows t with the same person's events at `at_once`[t], one `step` further, and so on while they are not faint."""
         longest = int((end - first).max(initial=0))
-    else:
-        longest = int(np.ceil(np.log(FAINT) / np.log(decay))) if decay > 0 else 1
-    rows, columns, values = [], [], []
-    for lag in range(min(longest, int((end - first).max(initial=0)))):
-        there = at(lag)
-        inside = (there >= first) & (there < end)
-        if usable is not None:
-            inside &= usable
-        rows.append(place[inside])
-        columns.append(item[there[inside]])
-        values.append(weight[there[inside]] * np.float32(decay**lag))
-    if not rows:
-        return sparse.csr_array((len(place), items), dtype=np.float32)
-    triple = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_array(triple, shape=(len(place), items), dtype=np.float32)
+        if decay < 1:
+            longest = min(longest, int(np.ceil(np.log(FAINT) / np.log(decay))) if decay > 0 else 1)
+        rows, columns, values = [place[:0]], [item[:0]], [weight[:0]]
+        for lag in range(longest):
+            there = at_once + step * lag
+            inside = asked & (there >= first) & (there < end)
+            rows.append(place[inside])
+            columns.append(item[there[inside]])
+            values.append(weight[there[inside]] * np.float32(decay**lag))
+        triple = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+        return sparse.csr_array(triple, shape=(len(place), events.items), dtype=np.float32)
+
+    after_something = place > first
+    return faded(place - 1, -1, decay, after_something), faded(place, 1, ahead, after_something)
 
 
-def _tuned(settings, fold, features, rng, penalties, decays):  # type: ignore[no-untyped-def]
-    """Each penalty is one fit; decays of the history are tried on the fitted model, which costs a ranking only."""
+S = TypeVar("S", Ease, Directed)
+
+
+def _tuned(settings: S, fold: Fold, features: Features, penalties: Sequence[float], decays: Sequence[float]) -> S:
+    """Each penalty is solved once; decays of the history are tried on the fitted model, which costs a ranking only."""
+    rows, known = crowd_known(fold.train, settings.dense_items)
+    solve = settings.solver(fold.train, features, rows)
     best, height = settings, -1.0
-    if fold.train.items > LARGE:  # for speed alone: a fit takes half a minute there
-        penalties = penalties[-2:] if isinstance(settings, Directed) else penalties[:2]
     for l2 in penalties:
-        candidate = replace(settings, l2=l2)
-        model = candidate.fit(fold.train, features, rng=rng)
+        model = linear_model(solve(l2), features, rows, known, settings)
         for decay in decays:
             reached = rank_targets(replace(model, decay=decay).score, fold, features.people, most=PEOPLE).ndcg()
             if reached > height:
-                best, height = replace(candidate, decay=decay), reached
+                best, height = replace(settings, l2=l2, decay=decay), reached
     return best

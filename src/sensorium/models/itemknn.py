@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from scipy import sparse
 
+from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold
 from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted
@@ -34,28 +36,28 @@ class ItemKnn:
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, events.items)
-        matrix = weighted(events.matrix(self.strength)[:, rows], self.weighting)
-        product = (matrix.T @ matrix).tocsr()
-        product.setdiag(0)
-        product.eliminate_zeros()
-        lengths = np.sqrt(matrix.multiply(matrix).sum(0)).ravel()
-        row = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
-        product.data /= lengths[row] * lengths[product.indices] + np.float32(self.shrink)
+        together, lengths = overlap(events.matrix(self.strength)[:, rows], self.weighting)
+        weights = _column_best(cosine(together, lengths, self.shrink), self.k)
+        return self._model(weights, features, known)
+
+    def _model(self, weights: sparse.csr_array, features: Features, known: Rows) -> LinearModel:
         kin = Kin(k=0)
-        return LinearModel(
-            _column_best(product, self.k),
-            lifted(features, known, len(rows), kin),
-            known,
-            self.decay,
-            self.strength,
-            kin,
-        )
+        lift = lifted(features, known, weights.shape[0], kin)
+        return LinearModel(weights, lift, known, self.decay, self.strength, kin)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> ItemKnn:
-        """Shrinkage, weighting, k and decay by NDCG@10 on validation."""
+        """Shrinkage, weighting, k and decay by NDCG@10 on validation. The products XᵀX of two weightings are kept."""
+        rows, known = crowd_known(fold.train, fold.train.items)
+        matrix = fold.train.matrix(self.strength)[:, rows]
+        products = lru_cache(maxsize=2)(lambda weighting: overlap(matrix, weighting))
+
+        @lru_cache(maxsize=1)  # one matrix serves all decays
+        def weights(weighting: str, shrink: float, k: int) -> sparse.csr_array:
+            return _column_best(cosine(*products(weighting), shrink), k)
 
         def value(settings: ItemKnn) -> float:
-            model = settings.fit(fold.train, features, rng=rng)
+            kept = weights(settings.weighting, settings.shrink, settings.k)
+            model = settings._model(kept, features, known)
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
         grid = {
@@ -65,6 +67,22 @@ class ItemKnn:
             "k": (30, 100, 300),
         }
         return climb(self, grid, value)[0]
+
+
+def overlap(matrix: sparse.csr_array, weighting: str) -> tuple[sparse.csr_array, Floats]:
+    """XᵀX without its diagonal (K, K), and the lengths of the columns of X (K,), X being the weighted matrix (U, K)."""
+    matrix = weighted(matrix, weighting)
+    product = (matrix.T @ matrix).tocsr()
+    product.setdiag(0)
+    product.eliminate_zeros()
+    return product, np.sqrt(matrix.multiply(matrix).sum(0)).ravel()
+
+
+def cosine(product: sparse.csr_array, lengths: Floats, shrink: float) -> sparse.csr_array:
+    """xᵢ·xⱼ / (|xᵢ|·|xⱼ| + shrink) for what `overlap` gives."""
+    row = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
+    values = product.data / (lengths[row] * lengths[product.indices] + np.float32(shrink))
+    return sparse.csr_array((values, product.indices, product.indptr), shape=product.shape)
 
 
 def weighted(matrix: sparse.csr_array, weighting: str, *, k1: float = 1.2, b: float = 0.75) -> sparse.csr_array:
@@ -86,13 +104,30 @@ def weighted(matrix: sparse.csr_array, weighting: str, *, k1: float = 1.2, b: fl
 
 
 def _column_best(matrix: sparse.csr_array, k: int) -> sparse.csr_array:
-    """The k largest entries of each column; ties keep the lower row."""
+    """The k largest entries of each column; ties keep the lower row. **Cost** one plain sort of all entries."""
     turned = matrix.T.tocsr()
     turned.sort_indices()
-    row = np.repeat(np.arange(turned.shape[0]), np.diff(turned.indptr))
-    order = np.lexsort((turned.indices, -turned.data, row))
-    place = np.arange(len(order)) - turned.indptr[row[order]]
-    kept = order[place < k]
-    out = sparse.csr_array((turned.data[kept], (turned.indices[kept], row[kept])), shape=matrix.shape, dtype=np.float32)
+    count = np.diff(turned.indptr)
+    column = np.repeat(np.arange(len(count)), count)
+    full = np.flatnonzero(count > k)
+    least = np.full(len(count), -np.inf, np.float32)
+    least[full] = _sorted_within(turned.data, column)[turned.indptr[full + 1] - k]
+    above, level = turned.data > least[column], turned.data == least[column]
+    room = k - np.bincount(column[above], minlength=len(count))
+    earlier = np.cumsum(level) - level  # ties before this one; less those of the columns before
+    kept = above | (level & (earlier - earlier[turned.indptr[column]] < room[column]))
+    out = sparse.csr_array(
+        (turned.data[kept], (turned.indices[kept], column[kept])), shape=matrix.shape, dtype=np.float32
+    )
     out.sort_indices()
     return out
+
+
+def _sorted_within(values: Floats, group: Rows) -> Floats:
+    """Values sorted within their groups, which ascend. Group and value in one whole number sort together, and fastest."""
+    bits = values.view(np.int32)
+    bits = bits ^ ((bits >> 31) & np.int32(2**31 - 1))  # in the order of the values, also below zero
+    key = (group.astype(np.int64) << 32) + bits
+    key.sort()
+    bits = key.astype(np.int32)  # the lower half
+    return (bits ^ ((bits >> 31) & np.int32(2**31 - 1))).view(np.float32)

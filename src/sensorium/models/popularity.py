@@ -43,9 +43,11 @@ class Popularity:
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Popularity:
         """The half-life with the best NDCG@10 on validation."""
+        # Half-life and smoothing only say how the counts and the neighbours are read; both are made once.
+        ready = replace(self, smoothing=1.0).fit(fold.train, features, rng=rng)
 
         def value(settings: Popularity) -> float:
-            model = settings.fit(fold.train, features, rng=rng)
+            model = replace(ready, half_life_days=settings.half_life_days, smoothing=settings.smoothing)
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
         grid: dict[str, tuple[float, ...]] = {}
