@@ -300,7 +300,7 @@ def test_a_damaged_folder_is_refused_in_one_line(models, tmp_path):
     no_words = write("bert", tmp_path / "bert")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (no_words / name).unlink()
-    refusal(HubTextEncoder(str(no_words)))
+    assert "no vocabulary" in refusal(HubTextEncoder(str(no_words)))
 
 
 def test_a_missing_pooler_is_not_made_up(tmp_path):

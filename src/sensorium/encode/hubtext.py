@@ -17,6 +17,8 @@ from sensorium.encode.streams import in_batches
 from sensorium.encode.text import words
 from sensorium.errors import DataError, MissingExtra
 
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*vocab*.json")
+
 
 @dataclass(frozen=True)
 class HubTextEncoder(OfFolder):
@@ -70,6 +72,9 @@ class HubTextEncoder(OfFolder):
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
+        # Without a vocabulary, transformers makes a tokenizer to which every word is unknown.
+        if not any(any(self._folder.glob(name)) for name in VOCABULARIES):
+            raise DataError(f"{self._folder}: no vocabulary in it; put the model's tokenizer.json there")
         return self._read(AutoTokenizer)
 
     @functools.cached_property
