@@ -84,6 +84,7 @@ class YamnetEncoder:
     limits: Limits = field(default_factory=Limits)
     modality: ClassVar[str] = AUDIO
     size: ClassVar[int] = FEATURES
+    rate: ClassVar[int] = RATE
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -41,6 +41,7 @@ class EfficientNetEncoder:
     limits: Limits = field(default_factory=Limits)
     modality: ClassVar[str] = IMAGE
     size: ClassVar[int] = efficientnet.FEATURES
+    square: ClassVar[int] = efficientnet.SIDE
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -105,7 +105,9 @@ def resampled(values: Floats, rate: int, wanted: int = RATE) -> Floats:
     return np.clip(out, -1.0, 1.0).astype(np.float32)
 
 
-def decode_video(path: str, side: int, frames: int, limits: Limits) -> tuple[NDArray[np.uint8], Floats]:
+def decode_video(
+    path: str, side: int, frames: int, limits: Limits, rate: int = RATE
+) -> tuple[NDArray[np.uint8], Floats]:
     """A video as (N, side, side, 3) RGB frames, evenly spaced over its length, and its sound track (empty if none).
 
     Seeks to the key frame at or before each of the evenly spaced times: a clip costs some tens of milliseconds, whatever
@@ -130,7 +132,7 @@ def decode_video(path: str, side: int, frames: int, limits: Limits) -> tuple[NDA
     if not pictures:
         raise MediaError("not one picture in it can be decoded")
     try:
-        sound = _track(path, limits)
+        sound = _track(path, limits, rate)
     except (MediaError, OSError, ValueError, RuntimeError):
         sound = None  # a broken track leaves the pictures
     return np.stack(pictures), np.zeros(0, np.float32) if sound is None else sound

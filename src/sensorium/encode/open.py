@@ -17,7 +17,7 @@ from sensorium.encode.image import EfficientNetEncoder
 from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
 from sensorium.encode.remote import RemoteTextEncoder
 from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
-from sensorium.encode.video import VideoEncoder
+from sensorium.encode.video import VideoEncoder, VideoSettings
 from sensorium.errors import RecipeError
 from sensorium.settings import nearest, read_settings
 
@@ -28,7 +28,7 @@ ENCODERS: Mapping[str, Mapping[str, type]] = {
     TEXT: {"use": MultilingualEncoder, "minilm": OnnxTextEncoder, "remote": RemoteTextEncoder},
     IMAGE: {"efficientnet": EfficientNetEncoder},
     AUDIO: {"yamnet": YamnetEncoder},
-    VIDEO: {"frames": VideoEncoder},
+    VIDEO: {"frames": VideoSettings},
     ATTRIBUTES: {"table": AttributeSettings},
 }
 
@@ -43,13 +43,16 @@ def open_encoders(catalog: Catalog, choice: Mapping[str, Choice] | None = None) 
     """An encoder for every modality of which the catalogue holds something, as chosen or by default.
 
     A choice is a name (`image = "efficientnet"`), or a table with the name under `use` and that encoder's settings.
+    Video goes through the picture and the sound encoder that are chosen, unless its own table names others.
     Nothing is loaded before it is used. **Raises** RecipeError for an unknown modality, name or setting.
     """
     choice = dict(choice or {})
     for modality, chosen in choice.items():
         if modality not in ENCODERS:
             raise RecipeError(f"encode: unknown modality {modality!r}; {nearest(modality, ENCODERS)}")
-        _open(modality, chosen)
+        opened = _open(modality, chosen)
+        if isinstance(opened, VideoSettings):
+            _video(opened, choice)
     encoders: dict[str, Encoder] = {}
     for modality, column in catalog.content.items():
         present = [content for content in column if content is not None]
@@ -62,14 +65,32 @@ def open_encoders(catalog: Catalog, choice: Mapping[str, Choice] | None = None) 
         opened = _open(modality, chosen)
         if isinstance(opened, AttributeSettings):
             encoders[modality] = AttributeEncoder.fit(present, opened)
+        elif isinstance(opened, VideoSettings):
+            encoders[modality] = _video(opened, choice)
         elif opened is not None:
             encoders[modality] = opened
     return encoders
 
 
-def _open(modality: str, chosen: Choice) -> Any:
-    """The encoder (or the settings of one that must be fitted) of a choice; None for "none"."""
-    where = f"encode.{modality}"
+def _video(settings: VideoSettings, choice: Mapping[str, Choice]) -> VideoEncoder:
+    """A video encoder of the picture and the sound encoder that its settings name, else the recipe, else by default."""
+    named = {IMAGE: settings.image, AUDIO: settings.audio}
+    parts = {
+        modality: _open(modality, own, f"encode.video.{modality}")
+        if own
+        else _open(modality, choice.get(modality) or next(iter(ENCODERS[modality])))
+        for modality, own in named.items()
+    }
+    if parts[IMAGE] is None and parts[AUDIO] is None:
+        raise RecipeError(
+            "encode.video: neither its pictures nor its sound has an encoder; name one, or video = 'none'"
+        )
+    return VideoEncoder(settings.frames, settings.limits, parts[IMAGE], parts[AUDIO])
+
+
+def _open(modality: str, chosen: Choice, where: str = "") -> Any:
+    """The encoder (or the settings of one that is made later) of a choice; None for "none"."""
+    where = where or f"encode.{modality}"
     values = {"use": chosen} if isinstance(chosen, str) else dict(chosen)
     name = str(values.pop("use", next(iter(ENCODERS[modality]))))
     if name == "none":

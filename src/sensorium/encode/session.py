@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sensorium.arrays import digest
 from sensorium.errors import DataError, MissingExtra
+from sensorium.settings import nearest
 
 
 def open_session(model: bytes | str | Path, threads: int = 1) -> Any:
@@ -33,6 +35,26 @@ def open_session(model: bytes | str | Path, threads: int = 1) -> Any:
     except Exception as error:
         name = "the model" if isinstance(model, bytes) else str(model)
         raise DataError(f"{name} is no ONNX file that onnxruntime can run: {one_line(error)}") from None
+
+
+def existing(file: str) -> Path:
+    """The path of an ONNX file that a recipe names. **Raises** DataError where there is none."""
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DataError(f"onnx:{file}: no such file")
+    return path
+
+
+def run(session: Any, output: str, fed: Mapping[str, Any], file: str) -> Any:
+    """The named output (the first one where no name is given) of a session. **Raises** DataError where it fails."""
+    known = [one.name for one in session.get_outputs()]
+    if output and output not in known:
+        raise DataError(f"{file}: no output {output!r}; {nearest(output, known)}")
+    try:
+        return session.run([output or known[0]], fed)[0]
+    except Exception as error:  # onnxruntime has a class of its own for every kind of failure
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in fed.items())
+        raise DataError(f"{file}: cannot be run on {shapes}: {one_line(error)}") from None
 
 
 def one_line(error: Exception) -> str:

