@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 
-from sensorium.data.events import Events
+from sensorium.build import Material
+from sensorium.data.events import Events, Fold
+from sensorium.data.prepare import weighed
+from sensorium.data.readers import read
 from sensorium.data.split import Split, SplitSettings, split
 from sensorium.errors import DataError, RecipeError
+from sensorium.evaluate.run import parted
+from sensorium.recipe import recipe_of
 
 
 def pairs(events: Events) -> list[tuple[int, int]]:
@@ -155,3 +165,66 @@ def test_too_little_is_an_error_that_says_so() -> None:
         split(log(), SplitSettings(by="given"))
     with pytest.raises(RecipeError, match="shares above 0"):
         SplitSettings(test=0.8, validation=0.3)
+
+
+def ratings(seed: int = 0) -> Events:
+    """Ratings of 1 to 5, with views among them."""
+    events, rng = log(seed), np.random.default_rng(seed + 1)
+    value = rng.integers(1, 6, len(events)).astype(np.float32)
+    kind = (rng.random(len(events)) < 0.7).astype(np.int16)
+    value[kind == 0] = np.nan
+    return weighed(replace(events, kind=kind, value=value, kinds=("view", "rating")), {"rating": 2.0})
+
+
+def in_parts(events: Events, by: str) -> Split:
+    """A split by name. A given one has every fifth event in the test file, and perhaps every fifth in that of valid."""
+    place = np.arange(len(events)) % 5
+    files = {"train": events.take(place > 0), "test": events.take(place == 0)}
+    if by == "given with valid":
+        files |= {"train": events.take(place > 1), "valid": events.take(place == 1)}
+    settings = SplitSettings(by="given" if by.startswith("given") else by)  # type: ignore[arg-type]
+    return split(events, settings, seed=1, given=files, kinds={"rating": 2.0})
+
+
+WAYS = ("leave-last-out", "time", "random", "items", "given", "given with valid")
+
+
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("fold", ["validation", "test"])
+def test_a_held_out_rating_changes_no_weight_that_is_learnt_from(by: str, fold: str) -> None:
+    events = replace(ratings(), text=np.arange(900).astype(str).astype(object))  # the text tells which event it is
+    before: Fold = getattr(in_parts(events, by), fold)
+    assert before.train.text is not None
+    learnt = np.isin(events.text, before.train.text)
+    changed = np.where(learnt, events.value, events.value * 10 - 30).astype(np.float32)
+    after: Fold = getattr(in_parts(weighed(replace(events, value=changed), {"rating": 2.0}), by), fold)
+    assert not np.array_equal(after.held_out.value, before.held_out.value, equal_nan=True)
+    for column in ("user", "item", "kind", "value", "weight", "time"):
+        assert getattr(after.train, column).tobytes() == getattr(before.train, column).tobytes()
+
+
+def test_ratings_are_centred_by_those_of_the_training_part_alone() -> None:
+    events = Events.of(
+        [0] * 4 + [1] * 2, [0, 1, 2, 3, 0, 1], users=2, items=4, time=[1, 2, 3, 4, 1, 2], kind=[0] * 6,
+        kinds=("rating",), value=[1, 3, 5, 9, 2, 8],
+    )  # fmt: skip
+    parts = split(weighed(events, {}), SplitSettings(), kinds={})
+    # Learnt from: person 0 rated 1, 3, 5 and person 1 rated 2: means 3 and 2, half the scale 2. Then 1, 3 and 2: half is 1.
+    assert pairs(parts.train) == [(0, 0), (1, 0), (0, 1), (0, 2)]
+    assert parts.train.weight.tolist() == [0, 1, 1, 2]
+    assert parts.validation.train.weight.tolist() == [0, 1, 2]
+    assert parts.test.train is parts.train
+    assert split(events, SplitSettings()).train.weight.tolist() == [1, 1, 1, 1]  # as they were
+
+
+def test_an_evaluation_weighs_its_training_parts_as_the_recipe_says(tmp_path: Path) -> None:
+    table = tmp_path / "ratings.csv"
+    rows = ["user_id,item_id,rating,timestamp", "a,p,1,100", "a,q,3,200", "a,r,5,300", "a,s,9,400", "b,p,2,100"]
+    table.write_text("\n".join(rows) + "\n", "utf-8")
+    recipe = recipe_of(events=str(table), split="leave-last-out")
+    recipe = replace(recipe, events=replace(recipe.events, kinds={"rating": 2.0}))
+    material = cast(Material, SimpleNamespace(dataset=read(recipe)))
+    parts = parted(material, recipe)
+    assert material.dataset.events.kinds == ("rating",)
+    assert parts.train.weight.tolist() == [0, 2, 2, 4]
+    assert parts.validation.train.weight.tolist() == [0, 2, 4]

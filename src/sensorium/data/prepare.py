@@ -248,6 +248,8 @@ def known_kind(kind: str, given: Mapping[str, float]) -> bool:
 def weighed(events: Events, kinds: Mapping[str, float]) -> Events:
     """The events with their weights: that of the kind (`kinds` goes before the usual ones), and for a rating
     kind × (1 + (value − the person's mean) ÷ half the scale), the scale being that of all ratings together.
+
+    Mean and scale are those of `events`, whatever these were weighed by before.
     """
     given = {folded(kind): weight for kind, weight in kinds.items()}
     usual = np.array([kind_weight(kind, given) for kind in events.kinds] or [1.0], np.float32)

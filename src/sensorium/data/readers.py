@@ -131,7 +131,8 @@ def _sorted(
 ) -> tuple[Events, Mapping[str, Events] | None]:
     """The logs as events with weights, sorted by time; and the parts of a given split, by the name of the part.
 
-    Without times, `train`, `valid` and `test` follow on one another. A person's mean rating is that of all parts.
+    Without times, `train`, `valid` and `test` follow on one another. A person's mean rating is that of all parts;
+    an evaluation takes that of each training part instead (see split).
     """
     if not logs:
         return Events.of([], [], users=users, items=items, kinds=kinds), None

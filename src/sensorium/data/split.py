@@ -2,7 +2,8 @@
 
 Every split has the same three parts. `validation` is all that tuning may see; `test` is asked once, at the end, by a model
 that has learnt from `train` (which holds the validation events too). A held-out event is never in the training part of
-its own fold, and nothing of the test part is in either part of the validation fold.
+its own fold, and nothing of the test part is in either part of the validation fold. Not even in the weights: where
+`split` is told what the kinds weigh, each training part's ratings are centred and scaled by that part's alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.arrays import Rows
-from sensorium.data.events import Events, Fold, confidence
+from sensorium.data.events import RATED, Events, Fold, confidence
+from sensorium.data.prepare import weighed
 from sensorium.errors import DataError, RecipeError
 
 Mask = NDArray[np.bool_]
@@ -59,12 +61,15 @@ class Split:
 
 
 def split(
-    events: Events, settings: SplitSettings, *, seed: int = 0, given: Mapping[str, Events] | None = None
-) -> Split:
+    events: Events, settings: SplitSettings, *, seed: int = 0, given: Mapping[str, Events] | None = None,
+    kinds: Mapping[str, float] | None = None,
+) -> Split:  # fmt: skip
     """The parts of `events` as `settings` want them; the same seed gives the same parts.
 
     `given` holds `train`, `test` and perhaps `valid`, whose rows count in the same ids as `events` (which is not read
-    then). **Raises** DataError where nothing would be left to learn from or to ask.
+    then). `kinds` are the recipe's weights (`Recipe.kind_weights`), with which what is learnt from is weighed anew; None
+    leaves the weights as they are, ratings against a mean to which those held out contributed.
+    **Raises** DataError where nothing would be left to learn from or to ask.
     """
     rng = np.random.default_rng(seed)
     if settings.by == "given":
@@ -82,7 +87,16 @@ def split(
         raise DataError(
             f"split: {settings.by} of {len(events):,} events leaves nothing to learn from; give more events"
         )
-    return parts
+    return parts if kinds is None else _weighed_apart(parts, kinds)
+
+
+def _weighed_apart(parts: Split, kinds: Mapping[str, float]) -> Split:
+    """Each training part weighed by itself. Held-out events keep their weights: which are asked for is in their kinds."""
+    if not any(kind in RATED for kind in parts.train.kinds):
+        return parts  # only a rating's weight depends on other events
+    train, inner = weighed(parts.train, kinds), weighed(parts.validation.train, kinds)
+    validation, test = replace(parts.validation, train=inner), replace(parts.test, train=train)
+    return replace(parts, train=train, validation=validation, test=test)
 
 
 def _parts(events: Events, validation: Mask, test: Mask, *, by: str) -> Split:
