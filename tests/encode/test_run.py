@@ -1,17 +1,13 @@
 """Encoding a catalogue: hostile files are reported, the cache is trusted only as far as it is sound, work is not repeated."""
 
-import json
 import os
 import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -132,55 +128,3 @@ def test_a_killed_run_keeps_what_it_had_finished(tmp_path):
     done = encode(pictures(*files), open_encoders(pictures(*files)), Cache(tmp_path / "cache"))
     assert done.views[IMAGE].present.all()
     assert done.computed[IMAGE] < 400
-
-
-class Endpoint(BaseHTTPRequestHandler):
-    """An embeddings service that is busy at first; a text's vector is its length and its letters."""
-
-    asked: ClassVar[list[dict]] = []
-    failures = 1
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if Endpoint.failures:
-            Endpoint.failures -= 1
-            self.send_response(429)
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            return
-        Endpoint.asked.append({**body, "key": self.headers.get("Authorization")})
-        data = [
-            {"index": place, "embedding": [float(len(t)), float(t.count("a")), 1.0]}
-            for place, t in enumerate(body["input"])
-        ]
-        answer = json.dumps({"data": data[::-1], "usage": {"total_tokens": len(data)}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def endpoint(monkeypatch):
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    Endpoint.asked, Endpoint.failures = [], 1
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    yield
-    server.shutdown()
-    server.server_close()
-
-
-def test_an_embeddings_endpoint_is_asked_again_when_busy_and_its_order_is_put_right(endpoint):
-    catalog = words("aaa", "bb", "a longer text")
-    encoders = open_encoders(catalog, {TEXT: {"use": "remote", "model": "small", "dimensions": 3}})
-    done = encode(catalog, encoders, Cache(None))
-    assert not done.problems
-    values = done.views[TEXT].values
-    assert np.allclose(values[:, 1] / values[:, 0], [1, 0, 1 / 13], atol=1e-3)
-    assert all(call["key"] == "Bearer secret" for call in Endpoint.asked)

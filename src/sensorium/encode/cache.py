@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,16 @@ class Cache:
     def vectors(self, fingerprint: str, size: int) -> Kept:
         """What the encoder of this fingerprint made."""
         return Kept(self.shard(fingerprint, 4 * size), self.shard(fingerprint + " refused", REASON))
+
+    def size_of(self, fingerprint: str, ask: Callable[[], int]) -> int:
+        """The size of an encoder's vectors; `ask` may load a model or call a service, and is called once for ever."""
+        known = self.shard("sizes", 8)
+        key = bytes.fromhex(digest(fingerprint))
+        found = known.get(key)
+        if found is None:
+            found = ask().to_bytes(8, "little")
+            known.put(key, found)
+        return int.from_bytes(found, "little")
 
     def file_digest(self, path: Path) -> bytes:
         """The digest of a file's bytes; an unchanged file (path, size, time of change) is not read again.

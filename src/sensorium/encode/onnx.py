@@ -38,8 +38,8 @@ class OnnxImageEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        how = f"{self.square}/{self.mean:g}/{self.scale:g}/{self.output}"
-        return f"onnx-image/{how}/1:{weights_digest(existing(self.file))}"
+        how = f"{self.side}/{self.mean:g}/{self.scale:g}/{self.output}"
+        return f"onnx-image/{how}/2:{weights_digest(existing(self.file))}"
 
     @functools.cached_property
     def size(self) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from sensorium.arrays import Floats
 from sensorium.data.content import TEXT, Content, Text
 from sensorium.encode.text import words
-from sensorium.errors import RemoteError
+from sensorium.errors import MediaError, RemoteError
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # answers that another try may mend
 MOST_BYTES = 256 << 20  # of one answer
@@ -85,11 +85,13 @@ class RemoteTextEncoder:
         return f"remote/{self._address}/{self.model}/{self.dimensions}/{self.characters}/1"
 
     def encode(self, contents: Sequence[Content]) -> Floats:
-        texts = [words(content)[: self.characters] or " " for content in contents]
-        parts = [self._ask(batch) for batch in self._batches(texts)]
-        if len({part.shape[1] for part in parts}) > 1:
-            raise RemoteError(f"{self._address}: vectors of different sizes in one call; is {self.model!r} one model?")
-        return np.concatenate(parts) if parts else np.zeros((0, self.dimensions), np.float32)
+        rows = [row for row in self.stream(contents) if not isinstance(row, MediaError)]
+        return np.stack(rows) if rows else np.zeros((0, self.size), np.float32)
+
+    def stream(self, contents: Sequence[Content]) -> Iterator[Floats | MediaError]:
+        """The vector of each text, in order, a batch at a time: what came before a failure is kept."""
+        for batch in self._batches([words(content)[: self.characters] or " " for content in contents]):
+            yield from self._ask(batch)
 
     @functools.cached_property
     def spending(self) -> Spending:
@@ -100,12 +102,12 @@ class RemoteTextEncoder:
     def _address(self) -> str:
         found = (self.base_url or os.environ.get("OPENAI_BASE_URL", "")).rstrip("/")
         parts = urllib.parse.urlsplit(found)
+        if parts.username or parts.password:
+            raise RemoteError(f"encode.text: base_url holds a password; put the key into {self.key_variable}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RemoteError(f"encode.text: base_url {found!r} is no http address; set it, or OPENAI_BASE_URL")
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise RemoteError(f"encode.text: base_url {found!r} would send the key in the clear; use https")
-        if parts.username or parts.password:
-            raise RemoteError(f"encode.text: base_url holds a password; put the key into {self.key_variable}")
         return found
 
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
@@ -138,22 +140,30 @@ class RemoteTextEncoder:
             entries = sorted(answer["data"], key=lambda entry: entry["index"])
             if [entry["index"] for entry in entries] != list(range(count)):
                 raise ValueError
-            values = np.array([entry["embedding"] for entry in entries], np.float32)
-            if values.ndim != 2 or (self.dimensions and values.shape[1] != self.dimensions):
+            with np.errstate(over="ignore"):
+                values = np.array([entry["embedding"] for entry in entries], np.float32)
+            if values.ndim != 2 or values.shape[1] == 0 or not np.isfinite(values).all():
                 raise ValueError
-            if not np.isfinite(values).all():
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise RemoteError(
                 f"{self._address}: the answer does not hold one finite vector for each of {count} texts; "
                 f"is it an embeddings endpoint, and {self.model!r} an embeddings model?"
             ) from None
+        # `size` asks for a vector where it is not known; the first answer settles it then.
+        wanted = self.dimensions or self.__dict__.setdefault("_found", values.shape[1])
+        if values.shape[1] != wanted:
+            raise RemoteError(
+                f"{self._address}: a vector of {values.shape[1]} numbers where {wanted} are wanted; "
+                f"can {self.model!r} give that many (dimensions), and is it one model?"
+            )
         return values
 
     def _send(self, body: bytes) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        key = os.environ.get(self.key_variable, "")
+        key = os.environ.get(self.key_variable, "").strip()
         if key:
+            if not (key.isascii() and key.isprintable()):
+                raise RemoteError(f"encode.text: {self.key_variable} holds characters that no key has; copy it again")
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(f"{self._address}/embeddings", body, headers, method="POST")
         reason = ""
@@ -172,10 +182,12 @@ class RemoteTextEncoder:
                 with error:
                     reason = f"HTTP {error.code}"
                     if error.code not in AGAIN:
-                        hint = f"; is {self.key_variable} set and valid?" if error.code in (401, 403) else ""
-                        raise RemoteError(f"{self._address}: {reason}{hint}") from None
+                        said = f"; is {self.key_variable} set and valid?"
+                        if error.code not in (401, 403):  # those may repeat the key
+                            said = _said(error, key)
+                        raise RemoteError(f"{self._address}: {reason}{said}") from None
                     wait = retry_after(error.headers.get("Retry-After"))
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 reason = str(getattr(error, "reason", "") or error or type(error).__name__)
             if attempt + 1 < self.tries:
                 pause(backoff(attempt, wait))
@@ -205,6 +217,18 @@ def retry_after(header: str | None) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _said(answer: urllib.error.HTTPError, key: str) -> str:
+    """What a refusal says of its reason, short, in one line, never the key."""
+    try:
+        found = json.loads(answer.read(1 << 16))
+        told = found.get("error", found)
+        told = str(told.get("message", "") if isinstance(told, dict) else told)
+    except (OSError, http.client.HTTPException, ValueError, AttributeError, RecursionError):
+        return ""
+    told = " ".join(told.replace(key or "\n", "…").split())
+    return f": {told[:160]}" if told.isprintable() and told else ""
 
 
 pause = time.sleep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import time
@@ -67,10 +68,11 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
         column = catalog.content.get(modality, [None] * len(catalog))
         units = [(row, one) for row, content in enumerate(column) if content is not None for one in _single(content)]
         if getattr(encoder, "uncached", False) or (units and isinstance(units[0][1], Ready)):
-            found = _direct(encoder, units, catalog, problems)
+            found, size = _direct(encoder, units, catalog, problems), encoder.size
         else:
-            found, computed[modality] = _cached(encoder, units, catalog, cache, problems, progress)
-        views[modality] = _averaged(units, found, len(catalog), encoder)
+            size = cache.size_of(encoder.fingerprint, functools.partial(getattr, encoder, "size"))
+            found, computed[modality] = _cached(encoder, units, catalog, cache, size, problems, progress)
+        views[modality] = _averaged(units, found, (len(catalog), size), encoder.fingerprint)
     cache.flush()
     return Encoded(views, tuple(problems), computed)
 
@@ -86,16 +88,16 @@ def _single(content: Content) -> Sequence[Content]:
     return [content]
 
 
-def _averaged(units: Units, found: Found, count: int, encoder: Encoder) -> Vectors:
-    values = np.zeros((count, encoder.size), np.float32)
-    times = np.zeros(count, np.int64)
+def _averaged(units: Units, found: Found, shape: tuple[int, int], fingerprint: str) -> Vectors:
+    values = np.zeros(shape, np.float32)
+    times = np.zeros(shape[0], np.int64)
     for (row, _), vector in zip(units, found):
         if vector is not None:
             values[row] += vector
             times[row] += 1
     several = times > 1
     values[several] /= times[several, None]
-    return Vectors(values, times > 0, encoder.fingerprint)
+    return Vectors(values, times > 0, fingerprint)
 
 
 def _direct(encoder: Encoder, units: Units, catalog: Catalog, problems: list[Problem]) -> Found:
@@ -111,9 +113,15 @@ def _direct(encoder: Encoder, units: Units, catalog: Catalog, problems: list[Pro
 
 
 def _cached(
-    encoder: Encoder, units: Units, catalog: Catalog, cache: Cache, problems: list[Problem], progress: Progress
+    encoder: Encoder,
+    units: Units,
+    catalog: Catalog,
+    cache: Cache,
+    size: int,
+    problems: list[Problem],
+    progress: Progress,
 ) -> tuple[Found, int]:
-    kept = cache.vectors(encoder.fingerprint, encoder.size)
+    kept = cache.vectors(encoder.fingerprint, size)
     stage = f"encode {encoder.modality}"
     keys: list[bytes] = []
     contents: dict[bytes, Content] = {}
@@ -136,6 +144,8 @@ def _cached(
         else:
             reasons[key] = refused
     fresh.sort(key=lambda key: _length(contents[key]))
+    if fresh and encoder.size != size:  # asking also loads the model, before threads need it
+        raise DataError(f"encode.{encoder.modality}: gives {encoder.size} numbers where {size} are kept; name it anew")
     progress(stage, len(vectors), len(vectors) + len(fresh))
     stored = _kept(encoder, fresh, [contents[key] for key in fresh], kept, cache, stage, progress, len(vectors))
     # Closed here, not when it is collected: an interrupt in its last flush must reach the caller.
