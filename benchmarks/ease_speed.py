@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sensorium.models.ease import ease_weights
+from sensorium.models.ridge import ease_weights
 
 
 def planted(items: int, seed: int = 0) -> np.ndarray:

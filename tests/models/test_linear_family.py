@@ -14,12 +14,13 @@ from sensorium.models.auto import Auto
 from sensorium.models.blend import Blend
 from sensorium.models.choose import climb
 from sensorium.models.content import Content
-from sensorium.models.ease import Directed, Ease, ease_weights, pasts_and_futures
+from sensorium.models.ease import Directed, Ease, pasts_and_futures
 from sensorium.models.ials import Ials
 from sensorium.models.itemknn import ItemKnn, _column_best
 from sensorium.models.model import Explains, Features
 from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
+from sensorium.models.ridge import ease_weights
 from sensorium.train.ranking import rank_targets
 
 RNG = np.random.default_rng
@@ -98,6 +99,13 @@ def test_an_ease_column_is_a_ridge_regression_on_the_other_items() -> None:
     assert weights[2, 2] == 0
 
 
+@pytest.mark.parametrize("settings", [Ease(), Directed(), ItemKnn(), Popularity()], ids=lambda s: type(s).__name__)
+def test_a_world_without_events_is_scored_all_the_same(settings) -> None:
+    events, features = Events.of([], [], users=0, items=12), stripes()[1]
+    scores = settings.fit(events, features, rng=RNG(0)).score(events.histories([-1]))
+    assert scores.tolist() == [[0.0] * 12]
+
+
 def test_directed_knows_before_from_after() -> None:
     events = Events.of([u for u in range(8) for _ in range(2)], [0, 1] * 8, users=8, items=3)
     model = Directed(l2=0.5).fit(events, Features(Vectors.absent(3, 1, "none")), rng=RNG(0))
@@ -147,6 +155,19 @@ def test_few_people_get_the_same_matrix_as_many(content: float, degree: float, m
     monkeypatch.setattr("sensorium.models.ease.FEW", 1_000)
     many = settings.fit(events, features, rng=RNG(0)).weights
     assert not np.array_equal(few, many)  # they are two ways indeed
+    np.testing.assert_allclose(few, many, atol=1e-5)
+
+
+def test_items_that_seldom_meet_get_the_same_directed_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = Events.of(
+        [u for u in range(30) for _ in range(3)], RNG(5).integers(0, 80, 90).tolist(), users=30, items=80
+    )
+    features = Features(Vectors.absent(80, 1, "none"))
+    monkeypatch.setattr("sensorium.models.ease.SPARSE", 1)
+    few = Directed(l2=3.0).fit(events, features, rng=RNG(0)).weights
+    monkeypatch.setattr("sensorium.models.ease.SPARSE", 0)
+    many = Directed(l2=3.0).fit(events, features, rng=RNG(0)).weights
+    assert not np.array_equal(few, many)
     np.testing.assert_allclose(few, many, atol=1e-5)
 
 

@@ -9,14 +9,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import lapack
 
-from sensorium.arrays import Floats, Rows, slices
+from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, confidence
-from sensorium.errors import ShapeError
 from sensorium.models.choose import PEOPLE
 from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted, strongest
 from sensorium.models.model import Features
+from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few, ridge_weights, ridge_weights_of_sparse
 from sensorium.train.ranking import rank_targets
 
 # Operations of one fit beyond which tuning leaves a penalty out. 5,000 items (2 s on one core) are the edge; 12,000 take
@@ -24,6 +23,7 @@ from sensorium.train.ranking import rank_targets
 # product that each penalty then needs 2.9 s, against 1.8 s for the whole inverse from Cholesky.
 LARGE = 5_000**3
 FEW = 3  # people are few where that many times their number is below the number of items; then they are twice as quick
+SPARSE = 0.02  # share of filled cells up to which an inverse times a sparse matrix is quicker than solving densely
 FAINT = 1e-3  # a step whose decayed weight is below this is left out of a partial past
 Solve = Callable[[float], Floats]  # a penalty l2 → the matrix B
 
@@ -72,7 +72,7 @@ class Ease:
         product = matrix.T @ matrix
 
         def solve(l2: float) -> Floats:
-            gram = _columns(product)
+            gram = columns(product)
             if vectors is not None:
                 gram += np.float32(self.content) * (vectors @ vectors.T)
             return ease_weights(gram, l2)
@@ -93,7 +93,7 @@ class Directed:
 
     An event `k` steps back in the past counts `decay`^k, one `k` steps ahead `ahead`^k. The rest is as for `Ease`.
 
-    **Cost** 2.3 K³ operations, 8 K² bytes.
+    **Cost** 2.3 K³ operations, 8 K² bytes; half of it where few items ever follow one another.
     **Source** M. Choi et al., "Session-aware linear item-item models for session-based recommendation" (2021), whose
     second half (SLIT) this is.
     """
@@ -116,7 +116,9 @@ class Directed:
         past, future = pasts_and_futures(events, self.decay, self.ahead, self.strength)
         past, future = past[:, rows], future[:, rows]
         before, cross = past.T @ past, past.T @ future
-        return lambda l2: ridge_weights(_columns(before), _columns(cross), l2)
+        if cross.nnz <= SPARSE * len(rows) ** 2:
+            return lambda l2: ridge_weights_of_sparse(columns(before), cross, l2)
+        return lambda l2: ridge_weights(columns(before), columns(cross), l2)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Directed:
         """The penalty, then the decay, by NDCG@10 on validation."""
@@ -131,77 +133,6 @@ def linear_model(
     stored = strongest(weights, settings.keep) if 0 < settings.keep < len(weights) else weights
     lift = lifted(features, known, len(rows), settings.kin)
     return LinearModel(stored, lift, known, settings.decay, settings.strength, settings.kin)
-
-
-def ease_weights(gram: NDArray[np.float32], l2: float) -> Floats:
-    """B = 1 − P / diag(P), P = (gram + l2·1)⁻¹, zero on the diagonal. **Shapes** (K, K) → (K, K), row → column.
-
-    Overwrites `gram`. The inverse of a symmetric positive matrix takes half the work of a general one, and in float32
-    and in place a quarter of its memory traffic.
-    """
-    if not len(gram):
-        return np.zeros((0, 0), np.float32)
-    gram[np.diag_indices(len(gram))] += np.float32(l2)
-    weights = inverted(gram).T  # symmetric, so that the transpose turns Fortran order into C order and nothing else
-    weights /= -weights.diagonal()
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-def ease_weights_of_few(choices: Floats, l2: float) -> Floats:
-    """`ease_weights(choicesᵀ · choices, l2)` for fewer people than items. **Shapes** (R, K) → (K, K).
-
-    By Woodbury's identity l2·P = 1 − ZᵀZ, where Z = L⁻¹ · choices and L Lᵀ = choices · choicesᵀ + l2·1, so that
-    B = ZᵀZ ÷ (1 − |zⱼ|²) beside the diagonal. **Cost** R K² operations instead of K³.
-    """
-    inner = np.asfortranarray(choices @ choices.T)
-    inner[np.diag_indices(len(inner))] += np.float32(l2)
-    factor, code = lapack.spotrf(inner, lower=1, overwrite_a=1, clean=0)
-    _check(code)
-    solved, _ = lapack.strtrs(factor, np.asfortranarray(choices), lower=1)
-    weights = solved.T @ solved
-    weights /= 1 - weights.diagonal()
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-def ridge_weights(gram: NDArray[np.float32], cross: NDArray[np.float32], l2: float) -> Floats:
-    """(gram + l2·1)⁻¹ · cross by Cholesky. **Shapes** (K, K), (K, T) → (K, T). Overwrites both."""
-    if not len(gram):
-        return np.zeros(cross.shape, np.float32)
-    gram[np.diag_indices(len(gram))] += np.float32(l2)
-    factor, code = lapack.spotrf(np.asfortranarray(gram), lower=1, overwrite_a=1, clean=0)
-    _check(code)
-    solved, code = lapack.spotrs(factor, np.asfortranarray(cross), lower=1, overwrite_b=1)
-    _check(code)
-    return np.ascontiguousarray(solved)
-
-
-def inverted(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse of a symmetric positive definite matrix, in place where it is in Fortran order.
-
-    **Raises** ShapeError where it is not positive definite. **Cost** n³ operations, a third of a general inverse's.
-    """
-    factor, code = lapack.spotrf(np.asfortranarray(matrix), lower=1, overwrite_a=1, clean=0)
-    _check(code)
-    inverse, code = lapack.spotri(factor, lower=1, overwrite_c=1)
-    _check(code)
-    # LAPACK fills the lower half; the upper is its mirror image, copied in blocks that fit the cache.
-    for column in slices(len(inverse), 256):
-        block = inverse[column, column]
-        inverse[column, column] = np.tril(block) + np.tril(block, -1).T
-        inverse[column, column.stop :] = inverse[column.stop :, column].T
-    return inverse
-
-
-def _columns(matrix: sparse.csr_array) -> NDArray[np.float32]:
-    """A sparse matrix as LAPACK wants it: dense, column by column."""
-    return matrix.toarray(order="F").astype(np.float32, copy=False)
-
-
-def _check(code: int) -> None:
-    if code:
-        raise ShapeError(f"ease: the Gram matrix is not positive definite (LAPACK says {code}); raise l2")
 
 
 def pasts_and_futures(
