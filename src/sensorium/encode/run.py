@@ -19,7 +19,7 @@ from sensorium.data.content import Attributes, Content, Media, Ready, Text
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache, Kept, take
 from sensorium.encode.encoder import Encoder, Progress, silent
-from sensorium.encode.pool import TimedOut
+from sensorium.encode.pool import Passing
 from sensorium.encode.streams import Streams
 from sensorium.errors import DataError, MediaError, SensoriumError
 
@@ -178,7 +178,7 @@ def _kept(
             if not isinstance(made, SensoriumError) and not np.isfinite(made).all():
                 made = MediaError("its vector is not finite")
             if isinstance(made, SensoriumError):
-                if isinstance(made, MediaError) and not isinstance(made, TimedOut):
+                if isinstance(made, MediaError) and not isinstance(made, Passing):
                     kept.refuse(key, str(made))
             else:
                 kept.put(key, made)

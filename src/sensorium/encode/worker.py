@@ -6,8 +6,10 @@ Request: one line of JSON. Answer: one line of JSON (shapes and types, or the re
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -16,6 +18,10 @@ from numpy.typing import NDArray
 
 from sensorium.encode.media import Limits, decode_picture, decode_sound, decode_video
 from sensorium.errors import MediaError
+
+READY = b"ready"  # the first line of its output, when the first request can be worked at
+STARTING_SECONDS = 20.0  # what a process may take until then, beside the time of a file
+NEEDED = {"picture": ("PIL.Image", "PIL.ImageOps"), "sound": ("soundfile", "soxr"), "video": ("av", "soxr")}
 
 
 def decode(request: dict[str, Any], limits: Limits) -> list[NDArray]:
@@ -43,9 +49,19 @@ def serve() -> None:
     os.dup2(2, 1)  # what a library prints goes where nobody mistakes it for an answer
     limits = Limits(**json.loads(sys.stdin.buffer.readline()))
     confine(limits)
+    ready = False
     for line in sys.stdin.buffer:
+        request = json.loads(line)
+        if not ready:  # the time that imports take is not the file's
+            for name in NEEDED[request["kind"]]:
+                importlib.import_module(name)
+            answers.write(READY + b"\n")
+            answers.flush()
+            ready = True
+        # Whoever waits ends this process in time. Where it is no more, the alarm ends a decoder that hangs.
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds + STARTING_SECONDS)
         try:
-            arrays = [np.ascontiguousarray(one) for one in decode(json.loads(line), limits)]
+            arrays = [np.ascontiguousarray(one) for one in decode(request, limits)]
             head: dict[str, Any] = {"arrays": [[str(one.dtype), list(one.shape)] for one in arrays]}
         except MemoryError:
             arrays, head = [], {"error": "decoding it takes too much memory"}
@@ -53,6 +69,7 @@ def serve() -> None:
             arrays, head = [], {"error": str(error)}
         except Exception as error:  # whatever a decoder says of a hostile file is the file's fault, not ours
             arrays, head = [], {"error": f"cannot be decoded: {type(error).__name__}: {error}".replace("\n", " ")[:200]}
+        signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(head).encode() + b"\n")
         for one in arrays:
             answers.write(one.data if one.size else b"")
