@@ -21,6 +21,8 @@ class Encoder(Protocol):
 
     `fingerprint` changes whenever the vectors would (weights, preprocessing, size), and only then.
     A content that cannot be decoded raises MediaError for that content alone: `run.py` encodes it by itself then.
+    Rounding may depend on the neighbours in a call; an encoder that streams, and batches by itself, gives the number of them
+    as `together`, so that a run that was cut off goes on at the border of a batch.
     """
 
     @property

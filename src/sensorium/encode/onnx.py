@@ -45,6 +45,11 @@ class OnnxImageEncoder:
     def size(self) -> int:
         return int(self.features([np.zeros((self.square, self.square, 3), np.uint8)]).shape[1])
 
+    @property
+    def together(self) -> int:
+        """Pictures in a batch: rounding may differ with the neighbours."""
+        return self._batch
+
     def encode(self, contents: Sequence[Content]) -> Floats:
         return encoded_contents(self, contents, self.size)
 

@@ -7,13 +7,13 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from sensorium.arrays import Floats, digest
+from sensorium.arrays import Floats, digest, slices
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import Attributes, Content, Media, Ready, Text
 from sensorium.data.vectors import Vectors
@@ -58,8 +58,8 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
     """The vectors of every modality that has an encoder; several files of one item are averaged.
 
     The cache is flushed every few seconds: a killed run loses about two seconds of work and the chunk at hand. Order and
-    chunks are decided by the catalogue and by what the cache lacks. The multilingual text encoder differs by about 2e-7
-    with the batch a text stands in, so bytes repeat from the same cache, but not surely after an interruption.
+    batches are decided by the catalogue, so a run that was cut off and started again gives the same bytes as one that was
+    not. A catalogue that grew may differ from one encoded anew by rounding (about 2e-7 for text).
     """
     views: dict[str, Vectors] = {}
     problems: list[Problem] = []
@@ -136,57 +136,77 @@ def _cached(
         contents.setdefault(key, content)
     known, missing = take(kept, [key for key in keys if key])
     vectors = dict(known)
-    fresh = []
     for key in missing:
         refused = kept.refusal(key)
-        if refused is None:
-            fresh.append(key)
-        else:
+        if refused is not None:
             reasons[key] = refused
-    fresh.sort(key=lambda key: _length(contents[key]))
+    order = sorted((key for key in contents if key), key=lambda key: _length(contents[key]))
+    fresh: list[bytes] = []
+    if len(vectors) + len(reasons) < len(order):
+        together = getattr(encoder, "together", 1 if isinstance(encoder, Streams) else CHUNK)
+        fresh = _todo(order, vectors.keys() | reasons.keys(), together)
     if fresh and encoder.size != size:  # asking also loads the model, before threads need it
         raise DataError(f"encode.{encoder.modality}: gives {encoder.size} numbers where {size} are kept; name it anew")
-    progress(stage, len(vectors), len(vectors) + len(fresh))
-    stored = _kept(encoder, fresh, [contents[key] for key in fresh], kept, cache, stage, progress, len(vectors))
+    before = len(order) - len(fresh)
+    progress(stage, before, len(order))
+    todo = {key: contents[key] for key in fresh}
+    stored = _kept(encoder, todo, kept, vectors.keys(), cache, lambda done: progress(stage, before + done, len(order)))
     # Closed here, not when it is collected: an interrupt in its last flush must reach the caller.
     with contextlib.closing(stored):
-        for key, made in zip(fresh, stored):
+        for key, made in stored:
             if isinstance(made, SensoriumError):
                 reasons[key] = str(made)
             else:
-                vectors[key] = made
+                vectors.setdefault(key, made)
+                reasons.pop(key, None)
     for (row, content), key in zip(units, keys):
         if key in reasons:
             problems.append(_problem(catalog, row, encoder, content, reasons[key]))
     return [vectors.get(key) for key in keys], len(fresh)
 
 
+def _todo(order: Sequence[bytes], done: Set[bytes], together: int) -> list[bytes]:
+    """The keys to encode, so that each stands among the neighbours that it would have with nothing done.
+
+    A vector may differ by rounding with the batch that it is made in. Where the last ones of a group are missing, a run
+    was cut off there: the group is made whole again. What is missing here and there is new; it comes at the end.
+    """
+    groups = [order[at] for at in slices(len(order), together)]
+    cut: list[bytes] = []
+    scattered: list[bytes] = []
+    for group in groups:
+        missing = [key for key in group if key not in done]
+        if missing and missing == group[-len(missing) :]:
+            cut += group
+        else:
+            scattered += missing
+    return cut + scattered
+
+
 def _kept(
     encoder: Encoder,
-    keys: Sequence[bytes],
-    contents: Sequence[Content],
+    contents: Mapping[bytes, Content],
     kept: Kept,
+    known: Set[bytes],
     cache: Cache,
-    stage: str,
-    progress: Progress,
-    before: int,
-) -> Generator[Floats | SensoriumError, None, None]:
-    """The vectors of contents, stored as they come."""
-    flushed, total = time.monotonic(), before + len(keys)
+    progress: Callable[[int], None],
+) -> Generator[tuple[bytes, Floats | SensoriumError], None, None]:
+    """The vectors of contents by key, stored as they come, save what is known already."""
+    flushed = time.monotonic()
     try:
-        for done, (key, made) in enumerate(zip(keys, _vectors(encoder, contents)), 1):
+        for done, (key, made) in enumerate(zip(contents, _vectors(encoder, list(contents.values()))), 1):
             if not isinstance(made, SensoriumError) and not np.isfinite(made).all():
                 made = MediaError("its vector is not finite")
             if isinstance(made, SensoriumError):
                 if isinstance(made, MediaError) and not isinstance(made, Passing):
                     kept.refuse(key, str(made))
-            else:
+            elif key not in known:
                 kept.put(key, made)
-            yield made
+            yield key, made
             if done % CHUNK == 0 and time.monotonic() - flushed > FLUSH_SECONDS:
                 cache.flush()
                 flushed = time.monotonic()
-            progress(stage, before + done, total)
+            progress(done)
     finally:
         cache.flush()
 
