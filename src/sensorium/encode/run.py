@@ -140,9 +140,10 @@ def _cached(
         refused = kept.refusal(key)
         if refused is not None:
             reasons[key] = refused
-    order = sorted((key for key in contents if key), key=lambda key: _length(contents[key]))
+    order = [key for key in contents if key]
     fresh: list[bytes] = []
     if len(vectors) + len(reasons) < len(order):
+        order.sort(key=lambda key: _length(contents[key]))
         together = getattr(encoder, "together", 1 if isinstance(encoder, Streams) else CHUNK)
         fresh = _todo(order, vectors.keys() | reasons.keys(), together)
     if fresh and encoder.size != size:  # asking also loads the model, before threads need it
