@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import sparse
 
-from sensorium.arrays import Floats, Rows, best, slices, unit
+from sensorium.arrays import Floats, Rows, slices, unit
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.data.vectors import Vectors
-from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.choose import climb
 from sensorium.models.model import Features, Parts
-from sensorium.train.ranking import rank_targets
+from sensorium.models.nearness import Cosines
 
+SHARPNESS = (0.5, 4.0, 8.0, 16.0)  # 0.5 ranks as the mean cosine does
 CHUNK = 1024  # rows of a similarity matrix that are held at once
 
 
@@ -22,7 +22,7 @@ CHUNK = 1024  # rows of a similarity matrix that are held at once
 class Content:
     """score(i) = Σ over the history of decay^(steps back) · exp(sharpness · (cos(i, event's item) − 1)).
 
-    `sharpness` 0 is the mean of the history, a large one the single nearest event. `weights` count a modality more or
+    A small `sharpness` is the mean cosine of the history, a large one the single nearest event. `weights` count a modality more or
     less inside the cosine (1 where not named), where fusion keeps modalities apart.
 
     **Cost** fitting nothing; a batch that touches N distinct items costs N · I · D multiplications.
@@ -37,7 +37,7 @@ class Content:
         """Reads the features alone."""
         vectors = reweighted(features, self.weights)
         return ContentModel(
-            vectors.values, vectors.present, _edges(features.blocks), self.sharpness, self.decay, self.strength,
+            vectors.values, vectors.present, features.edges(), self.sharpness, self.decay, self.strength,
             dict(self.weights),
         )  # fmt: skip
 
@@ -45,13 +45,12 @@ class Content:
         """The sharpness, the decay and the weights of modalities with the best NDCG@10 on validation."""
         if not features.items.present.any():
             return self
+        cosines = Cosines.of(fold, features)
 
         def value(settings: Content) -> float:
-            model = settings.fit(fold.train, features, rng=rng)
-            return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
+            return cosines.ndcg(settings.sharpness, settings.decay, settings.strength, settings.weights)
 
-        grid = {"sharpness": (4.0, 8.0, 16.0), "decay": (1.0, 0.9, 0.8, 0.6)}
-        chosen, height = climb(self, grid, value)
+        chosen, height = climb(self, {"sharpness": SHARPNESS, "decay": (1.0, 0.9, 0.8, 0.6)}, value)
         if len(features.blocks) > 1:
             for modality in sorted(features.blocks):
                 for weight in (0.0, 0.3, 2.0, 4.0):
@@ -59,6 +58,7 @@ class Content:
                     reached = value(candidate)
                     if reached > height:
                         chosen, height = candidate, reached
+            chosen, _ = climb(chosen, {"sharpness": SHARPNESS}, value)  # other weights, other cosines
         return chosen
 
 
@@ -139,41 +139,3 @@ def carried(history: Histories, decay: float, strength: float) -> Floats:
     kept = np.zeros(len(order), np.float32)
     kept[order[last]] = values[order[last]]
     return kept
-
-
-def neighbours(vectors: Vectors, rows: Rows, among: Rows, k: int, sharpness: float) -> sparse.csr_array:
-    """The content neighbours of `rows` among other items, as weights that sum to one in each row.
-
-    **Shapes** (len(rows), len(among)); a row without content, or with no neighbour that has any, is empty.
-    An item is never its own neighbour. **Cost** rows · among · D multiplications.
-    """
-    empty = sparse.csr_array((len(rows), len(among)), dtype=np.float32)
-    have = np.flatnonzero(vectors.present[among])
-    if not len(have) or not len(rows) or k < 1:
-        return empty
-    right = vectors.values[among[have]].T
-    data: list[Floats] = []
-    column: list[Rows] = []
-    row: list[Rows] = []
-    for part in slices(len(rows), CHUNK):
-        these = rows[part]
-        cosine = vectors.values[these] @ right
-        cosine[these[:, None] == among[have][None, :]] = -np.inf
-        near, value = best(cosine, k)
-        weight = np.exp(sharpness * (value - 1))
-        weight[~vectors.present[these]] = 0
-        total = weight.sum(1, keepdims=True)
-        weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-        data.append(weight.ravel())
-        column.append(have[near].ravel())
-        row.append(np.repeat(np.arange(part.start, part.stop), near.shape[1]))
-    triple = (np.concatenate(data), (np.concatenate(row), np.concatenate(column)))
-    matrix = sparse.csr_array(triple, shape=empty.shape, dtype=np.float32)
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    return matrix
-
-
-def _edges(blocks: Mapping[str, slice]) -> tuple[tuple[str, int, int], ...]:
-    """Blocks as plain numbers, in the order of their columns."""
-    return tuple(sorted(((name, int(b.start), int(b.stop)) for name, b in blocks.items()), key=lambda b: b[1]))

@@ -13,7 +13,8 @@ from scipy import sparse
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, confidence
 from sensorium.models.choose import PEOPLE
-from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted, strongest
+from sensorium.models.kin import Kin, Lift, warmest
+from sensorium.models.linear import LinearModel, crowd_known, strongest
 from sensorium.models.model import Features
 from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few, ridge_weights, ridge_weights_of_sparse
 from sensorium.train.ranking import rank_targets
@@ -55,7 +56,7 @@ class Ease:
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)
         weights = self.solver(events, features, rows)(self.l2)
-        return linear_model(weights, features, rows, known, self)
+        return linear_model(weights, self.kin.lift(events, features, known), self)
 
     def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
         """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
@@ -109,7 +110,7 @@ class Directed:
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)
         weights = self.solver(events, features, rows)(self.l2)
-        return linear_model(weights, features, rows, known, self)
+        return linear_model(weights, self.kin.lift(events, features, known), self)
 
     def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
         """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
@@ -126,13 +127,10 @@ class Directed:
         return _tuned(self, fold, features, penalties, (0.9, 0.8, 0.7, 0.5))
 
 
-def linear_model(
-    weights: Floats, features: Features, rows: np.ndarray, known: np.ndarray, settings: Ease | Directed
-) -> LinearModel:
+def linear_model(weights: Floats, lift: Lift, settings: Ease | Directed) -> LinearModel:
     """The learnt matrix with what scoring needs beside it."""
     stored = strongest(weights, settings.keep) if 0 < settings.keep < len(weights) else weights
-    lift = lifted(features, known, len(rows), settings.kin)
-    return LinearModel(stored, lift, known, settings.decay, settings.strength, settings.kin)
+    return LinearModel(stored, lift, settings.decay, settings.strength)
 
 
 def pasts_and_futures(
@@ -172,14 +170,26 @@ S = TypeVar("S", Ease, Directed)
 
 
 def _tuned(settings: S, fold: Fold, features: Features, penalties: Sequence[float], decays: Sequence[float]) -> S:
-    """Each penalty is solved once; decays of the history are tried on the fitted model, which costs a ranking only."""
+    """Each penalty is solved once; decays of the history, and then how much items borrow from their content, are tried
+    on the fitted model, which costs a ranking only.
+    """
     rows, known = crowd_known(fold.train, settings.dense_items)
     solve = settings.solver(fold.train, features, rows)
-    best, height = settings, -1.0
+    lift = settings.kin.lift(fold.train, features, known)
+
+    def value(model: LinearModel) -> float:
+        return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
+
+    best, height, kept = settings, -1.0, None
     for l2 in penalties:
-        model = linear_model(solve(l2), features, rows, known, settings)
+        model = linear_model(solve(l2), lift, settings)
         for decay in decays:
-            reached = rank_targets(replace(model, decay=decay).score, fold, features.people, most=PEOPLE).ndcg()
+            reached = value(replace(model, decay=decay))
             if reached > height:
-                best, height = replace(settings, l2=l2, decay=decay), reached
-    return best
+                best, height, kept = replace(settings, l2=l2, decay=decay), reached, replace(model, decay=decay)
+    if kept is None:
+        return best
+    kin, _ = warmest(
+        best.kin, lambda kin: value(replace(kept, lift=kin.lift(fold.train, features, known))), height, features
+    )
+    return replace(best, kin=kin)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from sensorium.arrays import Floats, Rows, one_blas_thread
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import MissingExtra
 from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.kin import Kin, Lift
+from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
@@ -18,7 +21,7 @@ from sensorium.train.ranking import rank_targets
 class Ials:
     """Matrix factorisation with confidence `alpha` for what was chosen and 1 for all else.
 
-    Items without events get the vector that a ridge regression from their content predicts, damped by `content`.
+    Items without events get the vector that their content predicts (`kin`).
     **Cost** epochs · (nnz · size² + (U + I) · size³). **Source** Y. Hu, Y. Koren, C. Volinsky, "Collaborative filtering
     for implicit feedback datasets" (2008); S. Rendle et al., "Revisiting the performance of iALS" (2022).
     """
@@ -29,7 +32,7 @@ class Ials:
     epochs: int = 15
     decay: float = 1.0
     strength: float = 0.0
-    content: float = 1.0
+    kin: Kin = field(default_factory=Kin)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> IalsModel:
         """**Raises** MissingExtra where `implicit` is not installed."""
@@ -37,12 +40,12 @@ class Ials:
             from implicit.cpu.als import AlternatingLeastSquares
         except ImportError:
             raise MissingExtra("implicit", "all") from None
-        counts = np.bincount(events.item, minlength=events.items)
+        rows, known = crowd_known(events, events.items)
+        lift = self.kin.lift(events, features, known)
         seed = int(rng.integers(2**31))
-        matrix = events.matrix(self.strength)
+        matrix = events.matrix(self.strength)[:, rows]
         if not matrix.nnz:
-            return IalsModel(np.zeros((events.items, 1), np.float32), counts > 0, self.l2, self.alpha, self.decay,
-                             self.strength, self.content, np.zeros((0, 0), np.float32))  # fmt: skip
+            return IalsModel(np.zeros((0, 1), np.float32), lift, self.l2, self.alpha, self.decay, self.strength)
         size = min(self.size, max(1, min(matrix.shape) - 1))
         with one_blas_thread():
             model = AlternatingLeastSquares(
@@ -57,12 +60,7 @@ class Ials:
 
                 model.fit(csr_matrix(matrix), show_progress=False)
         factors = np.asarray(model.item_factors, np.float32).copy()
-        factors[counts == 0] = 0
-        bare = IalsModel(
-            factors, counts > 0, self.l2, self.alpha, self.decay, self.strength, self.content,
-            _content_map(factors, counts, features),
-        )  # fmt: skip
-        return bare.extended(features)
+        return IalsModel(factors, lift, self.l2, self.alpha, self.decay, self.strength)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ials:
         """Penalty, confidence and size by NDCG@10 on validation."""
@@ -76,33 +74,34 @@ class Ials:
 
 @dataclass(frozen=True, eq=False)
 class IalsModel:
-    """**Shapes** factors (I, F); known (I,): had events; map (D, F): content to factors, or (0, 0)."""
+    """**Shapes** factors (K, F) of the items that have events."""
 
     factors: Floats
-    known: np.ndarray
+    lift: Lift
     l2: float
     alpha: float
     decay: float
     strength: float
-    content: float
-    map: Floats
 
     def item_vectors(self) -> Floats:
         """**Shapes** (I, F)."""
-        return self.factors
+        return self._placed
+
+    @functools.cached_property
+    def _placed(self) -> Floats:
+        return self.lift.scores(np.ascontiguousarray(self.factors.T), np.arange(len(self.lift.known))).T.copy()
 
     def user_vectors(self, histories: Histories) -> Floats:
         """Each history folded in: the exact least-squares person for these items. **Shapes** (B, F)."""
-        matrix = histories.matrix(len(self.factors), decay=self.decay, strength=self.strength)
-        size = self.factors.shape[1]
-        whole = self.factors[self.known].T @ self.factors[self.known] + np.float32(self.l2) * np.eye(
-            size, dtype=np.float32
-        )
+        items = self.item_vectors()
+        matrix = histories.matrix(len(items), decay=self.decay, strength=self.strength)
+        size = items.shape[1]
+        whole = self.factors.T @ self.factors + np.float32(self.l2) * np.eye(size, dtype=np.float32)
         left = np.repeat(whole[None], len(histories), 0)
         right = np.zeros((len(histories), size), np.float32)
         for b in range(len(histories)):
             span = slice(matrix.indptr[b], matrix.indptr[b + 1])
-            chosen = self.factors[matrix.indices[span]]
+            chosen = items[matrix.indices[span]]
             confident = np.float32(self.alpha) * matrix.data[span]
             liked = np.maximum(confident, 0)
             left[b] += (chosen * np.maximum(np.abs(confident) - 1, 0)[:, None]).T @ chosen
@@ -111,30 +110,9 @@ class IalsModel:
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C)."""
-        items = self.factors if candidates is None else self.factors[candidates]
-        return self.user_vectors(histories) @ items.T
+        items = self.item_vectors()
+        return self.user_vectors(histories) @ (items if candidates is None else items[candidates]).T
 
     def extended(self, features: Features) -> IalsModel:
         """Items that nobody chose get the vector their content predicts."""
-        items = len(features.items)
-        factors = np.zeros((items, self.factors.shape[1]), np.float32)
-        factors[: len(self.factors)] = self.factors
-        known = np.concatenate([self.known, np.zeros(items - len(self.known), bool)])
-        if len(self.map):
-            predicted = features.items.values @ self.map[:-1] + self.map[-1]
-            strange = ~known & features.items.present
-            factors[strange] = np.float32(self.content) * predicted[strange]
-        return replace(self, factors=factors, known=known)
-
-
-def _content_map(factors: Floats, counts: np.ndarray, features: Features) -> Floats:
-    """Ridge from content (D) and a constant to factors, items weighted by √events. **Shapes** (D + 1, F)."""
-    rows = np.flatnonzero((counts > 0) & features.items.present)
-    if len(rows) < 2:
-        return np.zeros((0, 0), np.float32)
-    values = np.hstack([features.items.values[rows], np.ones((len(rows), 1), np.float32)])
-    weight = np.sqrt(counts[rows]).astype(np.float32)[:, None]
-    gram = values.T @ (values * weight)
-    gram[np.diag_indices(len(gram) - 1)] += np.float32(0.1 * weight.sum() / max(values.shape[1], 1))
-    gram[-1, -1] += np.float32(1e-6)
-    return np.linalg.solve(gram, values.T @ (factors[rows] * weight)).astype(np.float32)
+        return replace(self, lift=self.lift.over(features))

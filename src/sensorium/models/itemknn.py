@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -12,7 +12,8 @@ from scipy import sparse
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold
 from sensorium.models.choose import PEOPLE, climb
-from sensorium.models.linear import Kin, LinearModel, crowd_known, lifted
+from sensorium.models.kin import Kin, Lift, warmest
+from sensorium.models.linear import LinearModel, crowd_known
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
@@ -22,7 +23,7 @@ class ItemKnn:
     """similarity(i, j) = xᵢ·xⱼ / (|xᵢ|·|xⱼ| + shrink), the `k` best of each candidate kept.
 
     `weighting` of the matrix of people by items: `plain`, `tfidf` (rare items, modest people count more) or `bm25`.
-    Pure: an item that the crowd does not know scores 0.
+    An item that the crowd does not know is what its content says (`kin`).
 
     **Cost** one sparse product XᵀX. **Source** M. Deshpande, G. Karypis, "Item-based top-N recommendation
     algorithms" (2004); shrinkage: R. Bell, Y. Koren (2007).
@@ -33,17 +34,13 @@ class ItemKnn:
     weighting: Literal["plain", "tfidf", "bm25"] = "plain"
     decay: float = 0.9
     strength: float = 0.0
+    kin: Kin = field(default_factory=Kin)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, events.items)
         together, lengths = overlap(events.matrix(self.strength)[:, rows], self.weighting)
         weights = _column_best(cosine(together, lengths, self.shrink), self.k)
-        return self._model(weights, features, known)
-
-    def _model(self, weights: sparse.csr_array, features: Features, known: Rows) -> LinearModel:
-        kin = Kin(k=0)
-        lift = lifted(features, known, weights.shape[0], kin)
-        return LinearModel(weights, lift, known, self.decay, self.strength, kin)
+        return LinearModel(weights, self.kin.lift(events, features, known), self.decay, self.strength)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> ItemKnn:
         """Shrinkage, weighting, k and decay by NDCG@10 on validation. The products XᵀX of two weightings are kept."""
@@ -55,9 +52,13 @@ class ItemKnn:
         def weights(weighting: str, shrink: float, k: int) -> sparse.csr_array:
             return _column_best(cosine(*products(weighting), shrink), k)
 
+        @lru_cache(maxsize=1)
+        def lifts(kin: Kin) -> Lift:
+            return kin.lift(fold.train, features, known)
+
         def value(settings: ItemKnn) -> float:
             kept = weights(settings.weighting, settings.shrink, settings.k)
-            model = settings._model(kept, features, known)
+            model = LinearModel(kept, lifts(settings.kin), settings.decay, settings.strength)
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
         grid = {
@@ -66,7 +67,9 @@ class ItemKnn:
             "shrink": (0.0, 10.0, 50.0),
             "k": (30, 100, 300),
         }
-        return climb(self, grid, value)[0]
+        best, height = climb(self, grid, value)
+        kin, _ = warmest(best.kin, lambda kin: value(replace(best, kin=kin)), height, features)
+        return replace(best, kin=kin)
 
 
 def overlap(matrix: sparse.csr_array, weighting: str) -> tuple[sparse.csr_array, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,88 +10,62 @@ from scipy import sparse
 
 from sensorium.arrays import Floats, Rows, best, slices
 from sensorium.data.events import Events, Histories
-from sensorium.models.content import carried, neighbours
+from sensorium.models.content import carried
+from sensorium.models.kin import Lift
 from sensorium.models.model import Features, Parts
-
-
-@dataclass(frozen=True)
-class Kin:
-    """How an item that the crowd does not know stands in for its content neighbours.
-
-    `k` neighbours, weighted by exp(sharpness · cos); 0 leaves such items at score 0. `own` is what a neighbour that
-    stands in the history itself is worth, for the matrix has nothing to say of an item next to itself.
-    """
-
-    k: int = 20
-    sharpness: float = 8.0
-    own: float = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """score = history · lift · weights · liftᵀ, where `lift` is one for items the crowd knows and spreads the others.
+    """score = history · L · weights · Lᵀ, where L says for each item what it is in the crowd's columns (kin.py).
 
-    **Shapes** weights (K, K), dense or sparse, row = event's item, column = candidate; lift (I, K);
-    known (I,): the column of an item the crowd knows, −1 elsewhere.
+    **Shapes** weights (K, K), dense or sparse, row = event's item, column = candidate.
     """
 
     weights: Floats | sparse.csr_array
-    lift: sparse.csr_array
-    known: Rows
+    lift: Lift
     decay: float
     strength: float
-    kin: Kin
+
+    @functools.cached_property
+    def through(self) -> Floats:
+        """What content says of a history's item, times the weights: (D, K), and the mean's as the last row."""
+        return np.asarray(_dense(np.vstack([self.lift.map, self.lift.mean]) @ self.weights), np.float32)
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
-        """**Shapes** (B, C). **Cost** events · K for a dense matrix, then I · kin.k per history for what is unknown."""
-        return self._scores(histories.matrix(len(self.known), decay=self.decay, strength=self.strength), candidates)
+        """**Shapes** (B, C). **Cost** events · K a history for a dense matrix; (K + C) · D where items borrow."""
+        known = self.lift.known
+        near = self._near(histories.matrix(len(known), decay=self.decay, strength=self.strength))
+        items = np.arange(len(known)) if candidates is None else candidates
+        return self.lift.scores(near, items)
 
-    def _scores(self, history: sparse.csr_array, candidates: Rows | None) -> Floats:
-        """Linear in the history (B, I), which is why its parts are exact."""
-        columns = np.arange(len(self.known)) if candidates is None else candidates
-        spread = history @ self.lift
-        warm = np.asarray(_dense(spread @ self.weights), np.float32)
-        place = self.known[columns]
-        cold = place < 0
-        out = np.zeros((history.shape[0], len(columns)), np.float32)
-        out[:, ~cold] = warm[:, place[~cold]]
-        if self.lift.nnz > np.count_nonzero(self.known >= 0):
-            strange = (self.known < 0).astype(np.float32)
-            from_cold = np.float32(self.kin.own) * (history.multiply(strange[None, :]).tocsr() @ self.lift)
-            out[:, ~cold] += _dense(from_cold)[:, place[~cold]]
-            if cold.any():
-                near = warm + np.float32(self.kin.own) * _dense(spread)
-                out[:, cold] = (self.lift[columns[cold]] @ near.T).T
-        return out
+    def _near(self, history: sparse.csr_array) -> Floats:
+        """Histories (B, I) → scores of the crowd's columns (B, K). Linear, which is why its parts are exact."""
+        own, lent = self.lift.history(history)
+        near = np.asarray(_dense(own @ self.weights), np.float32)
+        if lent is not None:
+            near += (lent @ self.lift.content) @ self.through[:-1]
+            near += np.asarray(lent.sum(1)).reshape(-1, 1) * self.through[-1]
+        return near
 
     def parts(self, history: Histories, candidates: Rows) -> Parts:
-        """Each event's share, all of it from the crowd."""
+        """Each event's share: by a candidate's own column it is the crowd's, by its content the modality's."""
         carry = carried(history, self.decay, self.strength)
         count = len(history.item)
-        alone = sparse.csr_array((carry, (np.arange(count), history.item)), shape=(count, len(self.known)))
-        values = self._scores(alone, candidates).T[:, :, None]
-        return Parts(values, np.zeros(len(candidates), np.float32), ("crowd",))
+        near = self._near(
+            sparse.csr_array((carry, (np.arange(count), history.item)), shape=(count, len(self.lift.known)))
+        )
+        values, sources = [self.lift.owned(near, candidates).T], ["crowd"]
+        if (self.lift.place[candidates] >= 0).any():
+            lent = near @ self.lift.map.T
+            for name, begin, end in self.lift.edges or (("content", 0, len(self.lift.map)),):
+                values.append(self.lift.borrowed(lent, candidates, slice(begin, end)).T)
+                sources.append(name)
+        return Parts(np.stack(values, axis=2), np.zeros(len(candidates), np.float32), tuple(sources))
 
     def extended(self, features: Features) -> LinearModel:
-        """New items stand in for their neighbours by content among those the crowd knows."""
-        fresh = np.full(len(features.items) - len(self.known), -1, np.int64)
-        known = np.concatenate([self.known, fresh])
-        return replace(self, known=known, lift=lifted(features, known, self.lift.shape[1], self.kin))
-
-
-def lifted(features: Features, known: Rows, columns: int, kin: Kin) -> sparse.csr_array:
-    """**Shapes** known (I,) → (I, columns): a one for what the crowd knows, weighted neighbours for the rest."""
-    rows = np.flatnonzero(known >= 0)
-    ones = sparse.csr_array(
-        (np.ones(len(rows), np.float32), (rows, known[rows])), shape=(len(known), columns), dtype=np.float32
-    )
-    strange = np.flatnonzero(known < 0)
-    if kin.k < 1 or not len(strange) or not features.items.present.any():
-        return ones
-    among = rows[np.argsort(known[rows], kind="stable")]
-    near = neighbours(features.items, strange, among, kin.k, kin.sharpness).tocoo()
-    rest = sparse.csr_array((near.data, (strange[near.row], near.col)), shape=ones.shape, dtype=np.float32)
-    return (ones + rest).tocsr()
+        """New items are what their content says."""
+        return replace(self, lift=self.lift.over(features))
 
 
 def crowd_known(events: Events, most: int) -> tuple[Rows, Rows]:

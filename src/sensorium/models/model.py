@@ -31,6 +31,10 @@ class Features:
         """The same world seen by ids alone."""
         return Features(Vectors.absent(len(self.items), 1, "none"))
 
+    def edges(self) -> tuple[tuple[str, int, int], ...]:
+        """The blocks as plain numbers, (modality, first column, end) each, in the order of their columns."""
+        return tuple(sorted(((m, int(b.start), int(b.stop)) for m, b in self.blocks.items()), key=lambda edge: edge[1]))
+
     def take(self, rows: Rows) -> Features:
         """The features of some items."""
         views = {modality: view.take(rows) for modality, view in self.views.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
@@ -10,12 +10,14 @@ from scipy import sparse
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, Histories, confidence
 from sensorium.models.choose import PEOPLE, climb
-from sensorium.models.content import neighbours
+from sensorium.models.kin import Kin, Lift, warmest
+from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features, Parts
 from sensorium.train.ranking import rank_targets
 
 BINS = 256  # moments at which the counts are kept
 DAY = 86_400.0
+HALF_LIVES = (0.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)  # days that validation tries
 
 
 @dataclass(frozen=True)
@@ -23,53 +25,48 @@ class Popularity:
     """score(i) = log(1 + Σ over events of i before the history's now of 2^(−age ÷ half-life)).
 
     Without times, or with `half_life_days` 0, every event counts one. Events after the history's now are not seen.
-    `smoothing` > 0 lets that share of an event speak for the content neighbours of its item as well, so that a new
-    garment of a kind that sells is not at zero.
+    An item without events scores what its content foretells (`kin`), so that a new garment of a kind that sells is not
+    at zero.
     """
 
     half_life_days: float = 0.0
     strength: float = 0.0
-    smoothing: float = 0.0
-    neighbours: int = 20
-    sharpness: float = 8.0
+    kin: Kin = field(default_factory=Kin)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> PopularityModel:
+        rows, known = crowd_known(events, events.items)
         moments, counts = binned(events, self.strength)
-        model = PopularityModel(
-            moments, counts, events.timed, self.half_life_days, self.smoothing, self.neighbours, self.sharpness,
-            sparse.csr_array((events.items, events.items), dtype=np.float32),
-        )  # fmt: skip
-        return model.extended(features)
+        lift = self.kin.lift(events, features, known)
+        return PopularityModel(moments, counts[:, rows], events.timed, self.half_life_days, lift)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Popularity:
-        """The half-life with the best NDCG@10 on validation."""
-        # Half-life and smoothing only say how the counts and the neighbours are read; both are made once.
-        ready = replace(self, smoothing=1.0).fit(fold.train, features, rng=rng)
+        """The half-life, and how far items borrow, with the best NDCG@10 on validation. The counts are made once."""
+        model = self.fit(fold.train, features, rng=rng)
+        _, known = crowd_known(fold.train, fold.train.items)
 
-        def value(settings: Popularity) -> float:
-            model = replace(ready, half_life_days=settings.half_life_days, smoothing=settings.smoothing)
+        def value(model: PopularityModel) -> float:
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
-        grid: dict[str, tuple[float, ...]] = {}
-        if fold.train.timed:
-            grid["half_life_days"] = (0.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)
-        if features.items.present.any():
-            grid["smoothing"] = (0.0, 0.3, 1.0)
-        return climb(self, grid, value)[0]
+        days = HALF_LIVES if fold.train.timed else (self.half_life_days,)
+        best, height = climb(
+            self, {"half_life_days": days}, lambda s: value(replace(model, half_life_days=s.half_life_days))
+        )
+        model = replace(model, half_life_days=best.half_life_days)
+        kin, _ = warmest(
+            best.kin, lambda kin: value(replace(model, lift=kin.lift(fold.train, features, known))), height, features
+        )
+        return replace(best, kin=kin)
 
 
 @dataclass(frozen=True, eq=False)
 class PopularityModel:
-    """**Shapes** moments (T,): the time of the last event of each bin, ascending; counts (T, I); near (I, I)."""
+    """**Shapes** moments (T,): the time of the last event of each bin, ascending; counts (T, K) of items with events."""
 
     moments: np.ndarray
     counts: sparse.csr_array
     timed: bool
     half_life_days: float
-    smoothing: float
-    neighbours: int
-    sharpness: float
-    near: sparse.csr_array
+    lift: Lift
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). People asked at one moment share one row of work."""
@@ -86,10 +83,9 @@ class PopularityModel:
             else:
                 weights[line, :bins] = 1
         counted = np.asarray((self.counts.T @ weights.T).T, np.float32)
-        if self.smoothing and self.near.nnz:
-            counted = counted + np.float32(self.smoothing) * np.asarray((self.near @ counted.T).T, np.float32)
-        scores = np.log1p(np.maximum(counted, 0)).astype(np.float32)[row]
-        return scores if candidates is None else scores[:, candidates]
+        scores = np.log1p(np.maximum(counted, 0)).astype(np.float32)
+        items = np.arange(len(self.lift.known)) if candidates is None else candidates
+        return self.lift.scores(scores, items)[row]
 
     def parts(self, history: Histories, candidates: Rows) -> Parts:
         """Nothing of it comes from the history."""
@@ -97,16 +93,8 @@ class PopularityModel:
         return Parts(np.zeros((len(candidates), len(history.item), 1), np.float32), base, ("crowd",))
 
     def extended(self, features: Features) -> PopularityModel:
-        """New items have been chosen by nobody; where smoothing is on, their neighbours speak for them."""
-        items = len(features.items)
-        counts = sparse.csr_array(
-            (self.counts.data, self.counts.indices, self.counts.indptr), shape=(len(self.moments), items)
-        )
-        near = sparse.csr_array((items, items), dtype=np.float32)
-        if self.smoothing and features.items.present.any():
-            rows = np.arange(items)
-            near = neighbours(features.items, rows, rows, self.neighbours, self.sharpness)
-        return replace(self, counts=counts, near=near)
+        """New items have been chosen by nobody: their content foretells how popular they will be."""
+        return replace(self, lift=self.lift.over(features))
 
 
 def binned(events: Events, strength: float) -> tuple[np.ndarray, sparse.csr_array]:

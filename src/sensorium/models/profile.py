@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.kin import Kin, Lift
+from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features, Parts
 from sensorium.train.ranking import rank_targets
 
@@ -23,25 +25,28 @@ class Profile:
 
     l2: float = 50.0
     strength: float = 0.0
+    kin: Kin = field(default_factory=Kin)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ProfileModel:
+        rows, known = crowd_known(events, events.items)
+        lift = self.kin.lift(events, features, known)
         if features.people is None or not features.people.present[: events.users].any():
-            return ProfileModel(np.zeros(0, np.float32), np.zeros((0, events.items), np.float32))
-        matrix = events.matrix(self.strength)
+            return ProfileModel(np.zeros(0, np.float32), np.zeros((0, len(rows)), np.float32), lift)
+        matrix = events.matrix(self.strength)[:, rows]
         count = min(len(features.people), events.users)
         asked = features.people.present[:count] & (np.diff(matrix.indptr)[:count] > 0)
-        rows = np.flatnonzero(asked)
-        people = features.people.values[rows]
-        centre = people.mean(0) if len(rows) else np.zeros(features.people.size, np.float32)
+        who = np.flatnonzero(asked)
+        people = features.people.values[who]
+        centre = people.mean(0) if len(who) else np.zeros(features.people.size, np.float32)
         people = (people - centre).astype(np.float32)
         # Long lists would otherwise outvote the many short ones.
-        length = np.sqrt(np.maximum(np.diff(matrix.indptr)[rows], 1)).astype(np.float32)
-        chosen = matrix[rows]
+        length = np.sqrt(np.maximum(np.diff(matrix.indptr)[who], 1)).astype(np.float32)
+        chosen = matrix[who]
         target = np.asarray((chosen.T @ (people / length[:, None])).T)
-        mean = np.asarray((chosen.T @ (1 / length)) / max(len(rows), 1))
+        mean = np.asarray((chosen.T @ (1 / length)) / max(len(who), 1))
         target = target - people.sum(0)[:, None] * mean[None, :]
         gram = people.T @ people + np.float32(self.l2) * np.eye(people.shape[1], dtype=np.float32)
-        return ProfileModel(centre.astype(np.float32), np.linalg.solve(gram, target).astype(np.float32))
+        return ProfileModel(centre.astype(np.float32), np.linalg.solve(gram, target).astype(np.float32), lift)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Profile:
         """The penalty by NDCG@10 on validation."""
@@ -57,19 +62,21 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class ProfileModel:
-    """**Shapes** centre (P,), weights (P, I)."""
+    """**Shapes** centre (P,), weights (P, K) for the items that have events."""
 
     centre: Floats
     weights: Floats
+    lift: Lift
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C)."""
-        weights = self.weights if candidates is None else self.weights[:, candidates]
+        items = np.arange(len(self.lift.known)) if candidates is None else candidates
         profile = histories.profile
         if profile is None or profile.shape[1] != len(self.centre):
-            return np.zeros((len(histories), weights.shape[1]), np.float32)
+            return np.zeros((len(histories), len(items)), np.float32)
         says = np.any(profile != 0, axis=1)
-        return (np.where(says[:, None], profile - self.centre, 0) @ weights).astype(np.float32)
+        near = np.where(says[:, None], profile - self.centre, 0).astype(np.float32) @ self.weights
+        return self.lift.scores(near, items)
 
     def parts(self, history: Histories, candidates: Rows) -> Parts:
         """No event carries it."""
@@ -77,6 +84,5 @@ class ProfileModel:
         return Parts(values, self.score(history, candidates)[0], ("crowd",))
 
     def extended(self, features: Features) -> ProfileModel:
-        """Nobody has chosen a new item."""
-        more = len(features.items) - self.weights.shape[1]
-        return replace(self, weights=np.pad(self.weights, ((0, 0), (0, more))))
+        """Nobody has chosen a new item: its content says who would."""
+        return replace(self, lift=self.lift.over(features))
