@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,10 @@ def _reviews(events: Events, recipe: Recipe, cache: Cache, progress: Progress) -
     }
 
 
+Fuse = Callable[..., tuple[FusionModel, Features]]
+"""`fused`, or what stands for it."""
+
+
 def fused(
     fusion: Fusion, views: Views, people: Vectors | None, events: Events, *, seed: int, reviews: Reviews | None = None
 ) -> tuple[FusionModel, Features]:
@@ -148,6 +152,30 @@ def fused(
     return model, Features(model.fuse(views), views, people, model.blocks)
 
 
+def remembering(capacity: int = 2) -> Fuse:
+    """`fused` that keeps its last results: models compared on one split share their spaces."""
+    kept: dict[tuple[Any, ...], tuple[FusionModel, Features]] = {}
+
+    def fuse(
+        fusion: Fusion,
+        views: Views,
+        people: Vectors | None,
+        events: Events,
+        *,
+        seed: int,
+        reviews: Reviews | None = None,
+    ) -> tuple[FusionModel, Features]:
+        # All are compared as objects: the evaluation holds them for as long as this lives.
+        key = (id(fusion), tuple(sorted((name, id(view)) for name, view in views.items())), id(events), seed)
+        if key not in kept:
+            while len(kept) >= capacity:
+                kept.pop(next(iter(kept)))
+            kept[key] = fused(fusion, views, people, events, seed=seed, reviews=reviews)
+        return kept[key]
+
+    return fuse
+
+
 def learn(
     train: Events,
     views: Views,
@@ -158,20 +186,23 @@ def learn(
     validation: Fold | None,
     seed: int,
     reviews: Reviews | None = None,
+    fuse: Fuse | None = None,
     progress: Progress = silent,
 ) -> Learned:
     """Choose settings on the validation fold, then learn from all of `train`. What the fold holds out is never fused there.
 
-    A fusion that learns from people is fitted twice, for a fold must not know what comes after it.
+    A fusion that learns from people is fitted twice, for a fold must not know what comes after it. Whoever learns many
+    models from the same parts hands in a `fuse` that remembers.
     """
+    fuse = fuse or fused
     began = time.perf_counter()
     if validation is not None and len(validation.held_out) and isinstance(recommender, Tunes):
         progress("tune", 0, 0)
-        _, features = fused(fusion, views, people, validation.train, seed=seed, reviews=reviews)
+        _, features = fuse(fusion, views, people, validation.train, seed=seed, reviews=reviews)
         recommender = recommender.tuned(validation, features, rng=np.random.default_rng(seed))
     tuned = time.perf_counter()
     progress("train", 0, 0)
-    fusion_model, features = fused(fusion, views, people, train, seed=seed, reviews=reviews)
+    fusion_model, features = fuse(fusion, views, people, train, seed=seed, reviews=reviews)
     model = recommender.fit(train, features, rng=np.random.default_rng(seed))
     progress("train", 1, 1)
     seconds = {"tune": tuned - began, "fit": time.perf_counter() - tuned}
@@ -208,7 +239,7 @@ def build(
     people_fusion, people = people_space(material.people_views, seed)
     validation = None
     if chosen is None and len(dataset.events):
-        validation = newest(dataset.events, seed)
+        validation = newest(dataset.events, seed, recipe.kind_weights())
     learned = learn(
         dataset.events, material.views, people, fusion=recipe.fusion, recommender=chosen or recipe.recommender,
         validation=validation, seed=seed, reviews=material.reviews, progress=progress,
@@ -237,10 +268,10 @@ def untimed(trial: object) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in ("name", "ndcg", "recall")}
 
 
-def newest(events: Events, seed: int) -> Fold | None:
+def newest(events: Events, seed: int, kinds: Mapping[str, float]) -> Fold | None:
     """The newest event of each person held out; None where that leaves nothing to learn from or to ask."""
     try:
-        return split(events, SplitSettings(by="leave-last-out"), seed=seed).test
+        return split(events, SplitSettings(by="leave-last-out"), seed=seed, kinds=kinds).test
     except DataError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -94,8 +95,9 @@ def evaluate(
     """
     if learn is None:
         from sensorium.build import learn as learn_by_build
+        from sensorium.build import remembering
 
-        learn = learn_by_build
+        learn = functools.partial(learn_by_build, fuse=remembering())
     world = World(parts, views, people, fusion, learn, seed, more)
     traits = None if catalog is None else traits_of(catalog)
     background = Background(

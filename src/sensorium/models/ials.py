@@ -11,7 +11,7 @@ from sensorium.arrays import Floats, Rows, one_blas_thread
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import MissingExtra
 from sensorium.models.choose import PEOPLE, climb
-from sensorium.models.kin import Kin, Lift
+from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
@@ -63,13 +63,24 @@ class Ials:
         return IalsModel(factors, lift, self.l2, self.alpha, self.decay, self.strength)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ials:
-        """Penalty, confidence and size by NDCG@10 on validation."""
+        """Penalty, confidence and size, and then how far items borrow, by NDCG@10 on validation."""
 
         def value(settings: Ials) -> float:
             model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
-        return climb(self, {"l2": (0.1, 1.0, 10.0), "alpha": (3.0, 10.0, 30.0), "size": (32, 64, 128)}, value)[0]
+        grid = {"l2": (0.1, 1.0, 10.0), "alpha": (3.0, 10.0, 30.0), "size": (32, 64, 128)}
+        best, height = climb(self, grid, value)
+        if not features.items.present.any():
+            return best
+        model = best.fit(fold.train, features, rng=np.random.default_rng(0))
+        _, known = crowd_known(fold.train, fold.train.items)
+
+        def borrowed(kin: Kin) -> float:
+            lent = replace(model, lift=kin.lift(fold.train, features, known))
+            return rank_targets(lent.score, fold, features.people, most=PEOPLE).ndcg()
+
+        return replace(best, kin=warmest(best.kin, borrowed, height, features)[0])
 
 
 @dataclass(frozen=True, eq=False)

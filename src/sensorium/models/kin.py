@@ -13,7 +13,7 @@ from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events
 from sensorium.models.model import Features
 
-WARMTHS = (0.0, 2.0, 8.0)  # that validation tries
+WARMTHS = (0.0, 2.0, 8.0, 30.0)  # that validation tries
 
 
 @dataclass(frozen=True)

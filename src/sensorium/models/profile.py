@@ -9,7 +9,7 @@ import numpy as np
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.models.choose import PEOPLE, climb
-from sensorium.models.kin import Kin, Lift
+from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features, Parts
 from sensorium.train.ranking import rank_targets
@@ -49,7 +49,7 @@ class Profile:
         return ProfileModel(centre.astype(np.float32), np.linalg.solve(gram, target).astype(np.float32), lift)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Profile:
-        """The penalty by NDCG@10 on validation."""
+        """The penalty, and how far items borrow, by NDCG@10 on validation."""
         if features.people is None:
             return self
 
@@ -57,7 +57,8 @@ class Profile:
             model = settings.fit(fold.train, features, rng=rng)
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
-        return climb(self, {"l2": (5.0, 50.0, 500.0)}, value)[0]
+        best, height = climb(self, {"l2": (5.0, 50.0, 500.0)}, value)
+        return replace(best, kin=warmest(best.kin, lambda kin: value(replace(best, kin=kin)), height, features)[0])
 
 
 @dataclass(frozen=True, eq=False)
