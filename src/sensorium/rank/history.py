@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sensorium.data.events import KINDS, Events, Histories
+from sensorium.data.events import KINDS, RATED, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.data.vectors import Vectors
 from sensorium.rank.lookup import Lookup
@@ -44,7 +44,7 @@ def acts_of(
     (then the mean of the ratings at hand).
     """
     entries = list(happened)
-    rated = [e.value for e in entries if e.kind == "rating" and e.value is not None]
+    rated = [e.value for e in entries if e.kind in RATED and e.value is not None]
     middle = usual if usual is not None else float(np.mean(rated)) if rated else 0.0
     acts, unknown = [], []
     for entry in entries:
@@ -52,7 +52,7 @@ def acts_of(
             unknown.append(entry.item)
             continue
         weight = weights.get(entry.kind, 1.0)
-        if entry.kind == "rating" and entry.value is not None and scale > 0:
+        if entry.kind in RATED and entry.value is not None and scale > 0:
             weight *= 1 + (entry.value - middle) / scale
         acts.append(Act(items.row(entry.item), entry.kind, weight, entry.time))
     return acts, unknown
@@ -60,10 +60,9 @@ def acts_of(
 
 def usual_rating(events: Events, lookup: Lookup, user: int) -> float | None:
     """The mean of a person's ratings in the snapshot; None where there are none."""
-    if "rating" not in events.kinds:
-        return None
+    rates = np.array([kind in RATED for kind in events.kinds] or [False])
     mine = lookup.by_user.of(user)
-    values = events.value[mine[events.kind[mine] == events.kinds.index("rating")]]
+    values = events.value[mine[rates[events.kind[mine]]]]
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else None
 
