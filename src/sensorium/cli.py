@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sensorium import say
 from sensorium.errors import RecipeError, SensoriumError
 
 if TYPE_CHECKING:
-    from sensorium.rank.query import Ranking
     from sensorium.recipe import Recipe
 
 app = typer.Typer(
@@ -63,8 +63,7 @@ def train(
     if lines:
         print(json.dumps({"stage": "done", "out": str(out), **summary}))
     elif not quiet:
-        _say_read(summary)
-        _say_trials(summary)
+        say.training(summary)
         print(f"The run is in {out}.  Ask it:  sensorium recommend {out} --user {summary['example_user'] or 'ID'}")
 
 
@@ -101,7 +100,7 @@ def evaluate(
     if report is not None:
         _write(report, done.html())
     if not quiet:
-        _say_evaluation(done.json())
+        say.evaluation(done.json())
         for path in (json_file, report):
             if path is not None:
                 print(f"wrote {path}")
@@ -131,7 +130,7 @@ def recommend(
 
         print(json.dumps(dataclasses.asdict(ranking), ensure_ascii=False))
     else:
-        _say_ranking(ranking, explain)
+        say.ranking(ranking, explain)
 
 
 @app.command(epilog='Example:  sensorium search runs/movies "slow train through snow"')
@@ -147,10 +146,7 @@ def search(
     if as_json:
         print(json.dumps([asdict(entry) for entry in found], ensure_ascii=False))
         return
-    table = _table("", "item", "title", "found by", "nearness")
-    for place, entry in enumerate(found, 1):
-        table.add_row(str(place), entry.item, entry.title, entry.by, f"{entry.score:.2f}")
-    _console().print(table)
+    say.search(found)
 
 
 @app.command(epilog="Example:  sensorium add runs/movies --items new.csv")
@@ -226,7 +222,7 @@ def inspect(
     if as_json:
         print(json.dumps(dataset.report.plain(), ensure_ascii=False))
     elif not quiet:
-        _say_report(dataset.report.plain())
+        say.inspection(dataset.report.plain())
     if report is not None:
         from sensorium.evaluate.gallery import gallery
 
@@ -311,93 +307,6 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, "utf-8")
     os.replace(draft, path)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 110
-    return Console(width=width, highlight=False, soft_wrap=False)
-
-
-def _table(*columns: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _say_read(summary: dict[str, Any]) -> None:
-    sizes = summary["sizes"]
-    print(
-        f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; {summary['rejected']} rows rejected"
-    )
-    for modality, share in summary["modalities"].items():
-        print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
-    for line in summary["problems"][:10]:
-        print(f"  left out: {line}")
-
-
-def _say_trials(summary: dict[str, Any]) -> None:
-    if not summary["trials"]:
-        print(f"recommender: {summary['recommender']}")
-        return
-    table = _table("recommender", "ndcg@10 (validation)", "recall@10 (validation)")
-    for trial in summary["trials"]:
-        table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}")
-    _console().print(table)
-    print(f"kept: {summary['recommender']}")
-
-
-def _say_ranking(ranking: Ranking, explain: bool) -> None:
-    table = _table("", "item", "title", "score", *(["because of"] if explain else []))
-    for place, entry in enumerate(ranking.items, 1):
-        row = [str(place), entry.item, entry.title, f"{entry.score:.3f}"]
-        if explain:
-            parts = [
-                f"{part.amount:+.3f} {part.source}"
-                + (f": {part.kind} {part.title}" if part.item else " (other events)")
-                for part in entry.reasons[:4]
-            ]
-            rest = entry.score - sum(part.amount for part in entry.reasons[:4])
-            row.append("\n".join([*parts, f"{rest:+.3f} the rest"]))
-        table.add_row(*row)
-    _console().print(table)
-    for note in ranking.notes:
-        print(f"note: {note}")
-
-
-def _say_evaluation(figures: dict[str, Any]) -> None:
-    names = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "coverage@10")
-    table = _table("model", *names, "fit s")
-    for result in figures["results"]:
-        cells = []
-        for name in names:
-            value, interval = result["metrics"].get(name), result.get("intervals", {}).get(name)
-            half = f" ±{(interval[1] - interval[0]) / 2:.4f}" if interval else ""
-            cells.append("–" if value is None else f"{value:.4f}{half}")
-        table.add_row(result["model"], *cells, f"{result['fit_seconds']:.1f}")
-    _console().print(table)
-
-
-def _say_report(report: dict[str, Any]) -> None:
-    print("  ".join(f"{name}: {count:,}" for name, count in report["counts"].items()))
-    table = _table("file", "column", "taken for")
-    for file, columns in report["taken"].items():
-        for column, role in columns.items():
-            table.add_row(Path(file).name, column, role)
-    _console().print(table)
-    for reason, count in report["reasons"].items():
-        print(f"rejected {count:,} rows: {reason}")
-    for row in report["rejected"][:20]:
-        print(f"  {row['file']}, line {row['line']}: {row['reason']}")
-    for entry in report["missing"][:20]:
-        print(f"  missing: {entry['path']} ({entry['file']}, line {entry['line']})")
-    for note in report["notes"]:
-        print(f"note: {note}")
 
 
 if __name__ == "__main__":

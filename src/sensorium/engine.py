@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -379,9 +379,21 @@ class Engine:
 
 
 def described(settings: object) -> str:
-    """Settings in one line: their class, and what they hold."""
-    text = repr(settings)
-    return text if len(text) <= 300 else text[:297] + "…"
+    """Settings in one line: their class, and what differs from its defaults; of a blend, what each member counts."""
+    weights = getattr(settings, "weights", None)
+    if weights and hasattr(settings, "member"):
+        shares = sorted(((weight, name) for name, weight in weights.items() if weight), key=lambda s: (-s[0], s[1]))
+        return f"{type(settings).__name__} of " + ", ".join(f"{name} × {weight:.2g}" for weight, name in shares)
+    changed = [
+        f"{part.name}={getattr(settings, part.name)!r}"
+        for part in (fields(settings) if is_dataclass(settings) else ())
+        if repr(getattr(settings, part.name)) != repr(_default(part))
+    ]
+    return f"{type(settings).__name__}({', '.join(changed)})"
+
+
+def _default(part: Field[Any]) -> object:
+    return part.default_factory() if part.default_factory is not MISSING else part.default
 
 
 def _entry(event: Mapping[str, Any]) -> Entry:

@@ -1,0 +1,106 @@
+"""What the command line prints: tables and a few words, from plain figures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sensorium.engine import Found
+    from sensorium.rank.query import Ranking
+
+
+def training(summary: dict[str, Any]) -> None:
+    """What was read and encoded, what validation tried, and what was kept."""
+    sizes = summary["sizes"]
+    print(
+        f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; "
+        f"{summary['rejected']} rows rejected"
+    )
+    for modality, share in summary["modalities"].items():
+        print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
+    for line in summary["problems"][:10]:
+        print(f"  left out: {line}")
+    if summary["trials"]:
+        table = _table("recommender", "ndcg@10 (validation)", "recall@10 (validation)")
+        for trial in summary["trials"]:
+            table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}")
+        _show(table)
+    print(f"{'kept' if summary['trials'] else 'recommender'}: {summary['recommender']}")
+
+
+def ranking(found: Ranking, explain: bool) -> None:
+    """The recommended items, with the reasons where they were asked for."""
+    table = _table("", "item", "title", "score", *(["because of"] if explain else []))
+    for place, entry in enumerate(found.items, 1):
+        row = [str(place), entry.item, entry.title, f"{entry.score:.3f}"]
+        if explain:
+            parts = [
+                f"{part.amount:+.3f} {part.source}"
+                + (f": {part.kind} {part.title}" if part.item else " (other events)")
+                for part in entry.reasons[:4]
+            ]
+            rest = entry.score - sum(part.amount for part in entry.reasons[:4])
+            row.append("\n".join([*parts, f"{rest:+.3f} the rest"]))
+        table.add_row(*row)
+    _show(table)
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def search(found: Sequence[Found]) -> None:
+    """What a search found, and by which modality."""
+    table = _table("", "item", "title", "found by", "nearness")
+    for place, entry in enumerate(found, 1):
+        table.add_row(str(place), entry.item, entry.title, entry.by, f"{entry.score:.2f}")
+    _show(table)
+
+
+def evaluation(figures: dict[str, Any]) -> None:
+    """The main metrics of each model, with half the width of their intervals."""
+    names = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "coverage@10")
+    table = _table("model", *names, "fit s")
+    for result in figures["results"]:
+        cells = []
+        for name in names:
+            value, interval = result["metrics"].get(name), result.get("intervals", {}).get(name)
+            half = f" ±{(interval[1] - interval[0]) / 2:.4f}" if interval else ""
+            cells.append("–" if value is None else f"{value:.4f}{half}")
+        table.add_row(result["model"], *cells, f"{result['fit_seconds']:.1f}")
+    _show(table)
+
+
+def inspection(report: dict[str, Any]) -> None:
+    """What was read, what each column was taken for, what was rejected and what is missing."""
+    print("  ".join(f"{name}: {count:,}" for name, count in report["counts"].items()))
+    table = _table("file", "column", "taken for")
+    for file, columns in report["taken"].items():
+        for column, role in columns.items():
+            table.add_row(Path(file).name, column, role)
+    _show(table)
+    for reason, count in report["reasons"].items():
+        print(f"rejected {count:,} rows: {reason}")
+    for row in report["rejected"][:20]:
+        print(f"  {row['file']}, line {row['line']}: {row['reason']}")
+    for entry in report["missing"][:20]:
+        print(f"  missing: {entry['path']} ({entry['file']}, line {entry['line']})")
+    for note in report["notes"]:
+        print(f"note: {note}")
+
+
+def _table(*columns: str) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=False).print(table)
