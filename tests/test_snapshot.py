@@ -40,7 +40,7 @@ def small() -> Snapshot:
     events = Events.of([0, 0, 1, 1, 2], [0, 1, 1, 2, 3], users=3, items=4)
     views = {"text": Vectors(np.eye(4, 3, dtype=np.float32), np.array([True, True, True, False]), "made")}
     dataset = Dataset(catalog, None, events, Ids("xyz"), Report())
-    material = Material(dataset, views, {}, None, {}, {}, (), {}, {})
+    material = Material(dataset, views, {}, None, {}, {}, (), [], {}, {})
     return build(material, Recipe(recommender=ItemKnn()), chosen=ItemKnn())
 
 

@@ -21,6 +21,7 @@ from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
+from sensorium.encode.variants import variants
 from sensorium.errors import DataError
 from sensorium.fuse.align import Align
 from sensorium.fuse.concat import Concat
@@ -66,6 +67,7 @@ class Material:
     encoders: Mapping[str, Encoder]
     people_encoders: Mapping[str, Encoder]
     problems: Sequence[Problem]
+    variants: Sequence[Views]  # the same items disturbed, as often as the recipe's [augment] says
     computed: Mapping[str, int]  # encoder calls by modality: 0 where the cache had all
     seconds: Mapping[str, float]
 
@@ -117,9 +119,23 @@ def encoded(
         people_views = of_people.views
         problems += of_people.problems
         computed |= {f"people {name}": count for name, count in of_people.computed.items()}
+    disturbed = []
+    for number, variant in enumerate(variants(dataset.catalog, recipe.augment, seed=recipe.seed), 1):
+        again = encode(variant, {m: items[m] for m in variant.content if m in items}, store, progress=progress)
+        disturbed.append(again.views)
+        computed |= {f"variant {number} {name}": count for name, count in again.computed.items()}
     reviews, read_reviews = _reviews(dataset.events, recipe, store, progress)
     return Material(
-        dataset, of_items.views, people_views, reviews, items, people, problems, {**computed, **read_reviews}, {}
+        dataset,
+        of_items.views,
+        people_views,
+        reviews,
+        items,
+        people,
+        problems,
+        disturbed,
+        {**computed, **read_reviews},
+        {},
     )
 
 
@@ -220,12 +236,12 @@ def people_space(views: Views, seed: int) -> tuple[FusionModel | None, Vectors |
     return model, model.fuse(views)
 
 
-def aligned(views: Views, events: Events, seed: int) -> Aligner | None:
+def aligned(views: Views, events: Events, seed: int, variants: Sequence[Views] = ()) -> Aligner | None:
     """The space in which words find pictures, sounds and clips; None where there are no words, or nothing else."""
     others = [m for m, view in views.items() if m != TEXT and view.present.any()]
     if TEXT not in views or not views[TEXT].present.any() or not others:
         return None
-    return Align(crowd_sizes=()).fit(views, events, rng=np.random.default_rng(seed))
+    return Align(crowd_sizes=()).fit(views, events, rng=np.random.default_rng(seed), variants=variants)
 
 
 def build(
@@ -245,7 +261,7 @@ def build(
         validation=validation, seed=seed, reviews=material.reviews, progress=progress,
     )  # fmt: skip
     progress("align", 0, 0)
-    aligner = aligned(learned.features.views, dataset.events, seed)
+    aligner = aligned(learned.features.views, dataset.events, seed, material.variants)
     progress("align", 1, 1)
     return Snapshot(
         catalog=dataset.catalog, people=dataset.people, user_ids=dataset.user_ids, events=dataset.events,

@@ -20,6 +20,7 @@ from sensorium.data.columns import Behaviour, Sources, Things
 from sensorium.data.split import SplitSettings
 from sensorium.errors import RecipeError
 from sensorium.settings import nearest, read_settings
+from sensorium.train.augment import Augment
 
 S = TypeVar("S")
 
@@ -107,6 +108,7 @@ class Recipe(Sources):
 
     split: SplitSettings = field(default_factory=SplitSettings)
     encode: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    augment: Augment = field(default_factory=Augment)
     fusion: Any = field(default_factory=lambda: FUSIONS.make("concat"))
     recommender: Any = field(default_factory=lambda: RECOMMENDERS.make("auto"))
     answer: Answer = Answer()
@@ -118,7 +120,19 @@ class Recipe(Sources):
         return self.events.kinds
 
 
-_SECTIONS = ("items", "users", "events", "split", "encode", "fusion", "recommender", "answer", "seed", "strict")
+_SECTIONS = (
+    "items",
+    "users",
+    "events",
+    "split",
+    "encode",
+    "augment",
+    "fusion",
+    "recommender",
+    "answer",
+    "seed",
+    "strict",
+)
 
 
 def read_recipe(path: Path | str) -> Recipe:
@@ -151,6 +165,7 @@ def read_recipe_text(text: str, *, folder: Path = Path(), where: str = "recipe")
         "events": _section(Behaviour, raw, "events", where),
         "split": split,
         "encode": _encode(raw.get("encode", {}), where),
+        "augment": _section(Augment, raw, "augment", where),
         "fusion": _choice(FUSIONS, raw.get("fusion", "concat"), f"{where} [fusion]"),
         "recommender": _choice(RECOMMENDERS, raw.get("recommender", "auto"), f"{where} [recommender]"),
         "answer": _section(Answer, raw, "answer", where),
@@ -189,6 +204,7 @@ def dump(recipe: Recipe) -> str:
         "items": _values(recipe.items), "users": _values(recipe.users), "events": _values(recipe.events),
         "split": _values(recipe.split) | {k: v for k in ("train", "valid", "test") if (v := getattr(recipe, k))},
         "encode": dict(recipe.encode),
+        "augment": _values(recipe.augment),
         "fusion": {"name": FUSIONS.name_of(recipe.fusion)} | _values(recipe.fusion),
         "recommender": {"name": RECOMMENDERS.name_of(recipe.recommender)} | _values(recipe.recommender),
         "answer": _values(recipe.answer),

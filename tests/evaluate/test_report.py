@@ -77,7 +77,7 @@ def world(
     views = views if vectors else {}
     dataset = Dataset(catalog, None, events, Ids(map(str, range(USERS))), Report())
     problems = [Problem(HOSTILE, "image", HOSTILE, HOSTILE)]
-    material = Material(dataset, views, {}, None, {}, {}, problems, {}, {})
+    material = Material(dataset, views, {}, None, {}, {}, problems, [], {}, {})
     done = evaluate(
         {"ease": Ease(l2=5.0), "popularity": Popularity()}, split(events, SplitSettings(by=by)),  # type: ignore[arg-type]
         views, fusion=Concat(), learn=_plainly, catalog=catalog, knockout=knockout, rounds=50,

@@ -4,7 +4,7 @@ import numpy as np
 
 from sensorium.data.content import Text
 from sensorium.data.events import Events
-from sensorium.train.augment import crop, crop_flip, drop_events, drop_fields, drop_modalities, windows
+from sensorium.train.augment import crop_flip, drop_events, drop_fields, drop_modalities, windows
 
 
 def rng():
@@ -24,20 +24,6 @@ def test_dropped_events_keep_the_newest_and_the_rate():
     assert thin.item[-1] == world.item[-1]
     assert len(world.item) == 1050
     assert drop_events(world, 0, rng()) is world
-
-
-def test_a_crop_is_a_stretch_and_now_follows_it():
-    world = histories([3, 0, 40])
-    starts = set()
-    for seed in range(200):
-        cut = crop(world, 5, np.random.default_rng(seed))
-        assert np.diff(cut.start).tolist() == [3, 0, 5]
-        stretch = cut.item[3:]
-        assert (np.diff(stretch) == 1).all()
-        assert cut.now[2] == cut.time[-1]
-        starts.add(int(stretch[0]))
-    assert min(starts) == 3
-    assert max(starts) == 38
 
 
 def test_windows_hold_every_event_once():

@@ -31,9 +31,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Media:
-    """One or several files of one modality; several are encoded one by one and averaged."""
+    """One or several files of one modality; several are encoded one by one and averaged.
+
+    `variant` above 0 is a picture cut and mirrored by chance, the number naming the chance: for training alone.
+    """
 
     paths: tuple[Path, ...]
+    variant: int = 0
 
 
 Attribute = float | str | tuple[str, ...]  # number (a date is seconds since 1970), category, list

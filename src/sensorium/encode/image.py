@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,16 +20,25 @@ from sensorium.encode.pool import Decoders, decoders
 from sensorium.encode.session import open_session, package_folder, weights_digest
 from sensorium.encode.streams import encoded_contents, encoded_files, paths
 from sensorium.errors import DataError, MediaError
+from sensorium.train.augment import crop_flip
 
 Pixels = NDArray[np.uint8]
 BATCH = 8  # pictures a thread takes at once: larger ones are no faster
 
 
 def pictures(contents: Sequence[Content], side: int, pool: Decoders) -> Iterator[Pixels | MediaError]:
-    """(side, side, 3) RGB of each content's first file, in order."""
+    """(side, side, 3) RGB of each content's first file, in order, cut and mirrored where the content is a variant."""
     requests = [{"kind": "picture", "path": str(paths(content)[0]), "side": side} for content in contents]
-    for found in pool.decode(requests):
-        yield found if isinstance(found, MediaError) else found[0]
+    for content, found in zip(contents, pool.decode(requests), strict=True):
+        if isinstance(found, MediaError):
+            yield found
+            continue
+        variant = getattr(content, "variant", 0)
+        if variant:  # the chance depends on the picture itself, not on where it stands
+            rng = np.random.default_rng([variant, zlib.crc32(found[0].data)])
+            yield crop_flip(found[0][None], rng)[0]
+        else:
+            yield found[0]
 
 
 @dataclass(frozen=True)

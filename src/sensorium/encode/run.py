@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ Found = Sequence[Floats | None]
 def _single(content: Content) -> Sequence[Content]:
     """One content a file."""
     if isinstance(content, Media):
-        return [Media((path,)) for path in content.paths] if len(content.paths) != 1 else [content]
+        return [replace(content, paths=(path,)) for path in content.paths] if len(content.paths) != 1 else [content]
     return [content]
 
 
@@ -232,7 +232,8 @@ def _tried(encoder: Encoder, contents: Sequence[Content]) -> Sequence[Floats | S
 def content_digest(content: Content, cache: Cache) -> bytes:
     """What the cache knows a content by. **Raises** OSError where a file cannot be read."""
     if isinstance(content, Media):
-        return cache.file_digest(content.paths[0])
+        file = cache.file_digest(content.paths[0])
+        return bytes.fromhex(digest("variant", str(content.variant), file)) if content.variant else file
     if isinstance(content, Text):
         return bytes.fromhex(digest("text", content.joined()))
     if isinstance(content, Attributes):

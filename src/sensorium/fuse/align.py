@@ -51,11 +51,18 @@ class Align:
         if not self.learning_rate > 0 or not self.temperature > 0:
             raise RecipeError("fusion: learning_rate and temperature should be above 0")
 
-    def fit(self, views: Views, events: Events, *, rng: np.random.Generator) -> AlignModel:
-        """**Cost** about 15 s for 2,500 items of two modalities on two cores; the crowd's part grows with the events."""
+    def fit(
+        self, views: Views, events: Events, *, rng: np.random.Generator, variants: Sequence[Views] = ()
+    ) -> AlignModel:
+        """`variants` are views of the same items disturbed, for the contrastive part to learn from as well.
+
+        **Cost** about 15 s for 2,500 items of two modalities on two cores; the crowd's part grows with the events."""
         content = self.content.fit(views, events, rng=rng)
         blocks = {m: (part.values, part.present) for m, part in _whitened(content, views).items()}
-        maps, chosen = self._shared(blocks, rng)
+        others = [
+            {m: (part.values, part.present) for m, part in _whitened(content, variant).items()} for variant in variants
+        ]
+        maps, chosen = self._shared(blocks, rng, others)
         crowd = None
         if self.crowd_sizes and content.parts:
             crowd = crowd_map(
@@ -68,7 +75,7 @@ class Align:
         )
         return AlignModel(content, maps, crowd, chosen, "align:" + source)
 
-    def _shared(self, blocks: Blocks, rng: np.random.Generator) -> tuple[Maps, int]:
+    def _shared(self, blocks: Blocks, rng: np.random.Generator, variants: Sequence[Blocks]) -> tuple[Maps, int]:
         """The maps into the shared space and the epochs that won, chosen on families of items held out of this catalogue."""
         if not blocks:
             return {}, 0
@@ -84,15 +91,15 @@ class Align:
                 start = closed_form(blocks, learnt, self.size)
                 scores = {0: agreement(blocks, held, start)}
                 for epochs in sorted(set(self.epochs) - {0}):
-                    scores[epochs] = agreement(blocks, held, self._refined(blocks, learnt, start, epochs))
+                    scores[epochs] = agreement(blocks, held, self._refined(blocks, learnt, start, epochs, variants))
                 chosen = max(scores, key=lambda epochs: (float(scores[epochs].mean()), -epochs))
         maps = closed_form(blocks, rows, self.size)
-        return (self._refined(blocks, rows, maps, chosen) if chosen else maps), chosen
+        return (self._refined(blocks, rows, maps, chosen, variants) if chosen else maps), chosen
 
-    def _refined(self, blocks: Blocks, rows: Rows, start: Maps, epochs: int) -> Maps:
+    def _refined(self, blocks: Blocks, rows: Rows, start: Maps, epochs: int, variants: Sequence[Blocks]) -> Maps:
         return contrasted(
             blocks, rows, start, epochs=epochs, learning_rate=self.learning_rate, temperature=self.temperature,
-            batch=self.batch, rng=np.random.default_rng(len(rows)),
+            batch=self.batch, rng=np.random.default_rng(len(rows)), variants=variants,
         )  # fmt: skip
 
 
@@ -143,7 +150,7 @@ class AlignModel:
 
 
 def _whitened(content: ConcatModel, views: Views) -> dict[str, Vectors]:
-    return {m: part.apply(views[m], m) for m, part in content.parts.items()}
+    return {m: part.apply(views[m], m) for m, part in content.parts.items() if m in views}
 
 
 def _parted(parts: Sequence[Rows], rng: np.random.Generator) -> tuple[Rows, Rows]:

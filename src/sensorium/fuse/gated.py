@@ -14,6 +14,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError
 from sensorium.fuse.concat import Concat, ConcatModel, fingerprint, row_count
 from sensorium.fuse.fusion import Views
+from sensorium.train.augment import drop_modalities
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,7 @@ class Gated:
         import torch
 
         names, has = sorted(values), present[torch.from_numpy(rows)]
-        chance = torch.from_numpy(rng.random(tuple(has.shape)))
-        keep = has & (chance >= self.dropout)
-        lucky = torch.where(has, chance, -1.0).argmax(1, keepdim=True)
-        keep = keep.scatter(1, lucky, True)
+        keep = torch.from_numpy(drop_modalities(has.numpy(), self.dropout, rng))
         index = torch.from_numpy(rows)
         projected = [values[m][index] @ learnt[f"{m}.project"] for m in names]
         gates = [

@@ -49,12 +49,13 @@ def closed_form(blocks: Blocks, rows: Rows, size: int) -> Maps:
 
 def contrasted(
     blocks: Blocks, rows: Rows, start: Maps, *, epochs: int, learning_rate: float, temperature: float, batch: int,
-    rng: np.random.Generator,
+    rng: np.random.Generator, variants: Sequence[Blocks] = (),
 ) -> Maps:  # fmt: skip
     """The maps after some epochs of InfoNCE from `start`: of a batch, each modality must find its own item in each other.
 
     The maps are linear, so the gradient is written out below and numpy does it; Adam, steps in proportion to the size
-    of the entries. **Cost** O(I · B · S) an epoch, B the batch.
+    of the entries. Of an item that has `variants`, each step sees one or the item itself, drawn for each modality.
+    **Cost** O(I · B · S) an epoch, B the batch.
     **Source** A. van den Oord et al., "Representation learning with contrastive predictive coding" (2018); A. Radford
     et al., "Learning transferable visual models from natural language supervision" (2021) for both directions.
     """
@@ -73,7 +74,7 @@ def contrasted(
                     both = part[blocks[left][1][part] & blocks[right][1][part]]
                     if len(both) < 16:  # too few to contrast with
                         continue
-                    x, y = blocks[left][0][both], blocks[right][0][both]
+                    x, y = (_drawn(m, both, blocks, variants, rng) for m in (left, right))
                     for m, slope in zip((left, right), _slopes(maps[left], maps[right], x, y, temperature)):
                         slopes[m] = slopes[m] + slope if m in slopes else slope
             step += 1
@@ -83,6 +84,18 @@ def contrasted(
                 rate = step_size[m] * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
                 maps[m] -= np.float32(rate) * first[m] / (np.sqrt(second[m]) + np.float32(1e-12))
     return maps
+
+
+def _drawn(modality: str, rows: Rows, blocks: Blocks, variants: Sequence[Blocks], rng: np.random.Generator) -> Floats:
+    """The vectors of some items, each its own or one of its variants'."""
+    values = blocks[modality][0][rows]
+    if variants:
+        which = rng.integers(len(variants) + 1, size=len(rows))
+        for place, variant in enumerate(variants, 1):
+            if modality in variant:
+                chosen = (which == place) & variant[modality][1][rows]
+                values[chosen] = variant[modality][0][rows[chosen]]
+    return values
 
 
 def _slopes(a: Floats, b: Floats, x: Floats, y: Floats, temperature: float) -> tuple[Floats, Floats]:

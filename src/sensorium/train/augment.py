@@ -5,7 +5,7 @@ None of them changes its argument; with the same generator state each gives the 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,27 +15,29 @@ from sensorium.data.content import Text
 from sensorium.data.events import Histories
 
 
+@dataclass(frozen=True)
+class Augment:
+    """`[augment]`: how often each item's picture and text are encoded once more, disturbed, for alignment to learn from.
+
+    A variant's picture is cut and mirrored, and each field of its text is left out with probability `fields`. Every variant
+    costs as much encoding as the catalogue itself. `seed` of the recipe decides.
+    """
+
+    variants: int = 0
+    fields: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.variants <= 16:
+            raise ValueError(f"variants is {self.variants}; give a number from 0 to 16")
+        if not 0 <= self.fields < 1:
+            raise ValueError(f"fields is {self.fields}; give a share from 0, below 1")
+
+
 def drop_events(histories: Histories, rate: float, rng: np.random.Generator) -> Histories:
     """Each event is left out with probability `rate`, but a history never loses its newest one."""
     if rate <= 0 or not len(histories.item):
         return histories
     return histories.only((rng.random(len(histories.item)) >= rate) | (histories.back == 0))
-
-
-def crop(histories: Histories, length: int, rng: np.random.Generator) -> Histories:
-    """One random stretch of at most `length` events of each history; shorter histories stay whole.
-
-    `now` moves to the last event that is left, since the moment asked for lies behind the stretch.
-    """
-    counts = np.diff(histories.start)
-    offset = np.floor(rng.random(len(counts)) * (np.maximum(counts - length, 0) + 1)).astype(np.int64)
-    place = np.arange(len(histories.item)) - np.repeat(histories.start[:-1], counts)
-    begin = np.repeat(offset, counts)
-    cropped = histories.only((place >= begin) & (place < begin + length))
-    now = histories.now.copy()
-    has = np.diff(cropped.start) > 0
-    now[has] = cropped.time[cropped.start[1:][has] - 1]
-    return replace(cropped, now=now)
 
 
 def windows(start: Rows, length: int, rng: np.random.Generator | None = None) -> tuple[Rows, Rows]:
