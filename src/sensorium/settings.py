@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sensorium.errors import RecipeError
 
 S = TypeVar("S")
+INF = float("inf")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -25,6 +26,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return "known: " + ", ".join(map(str, known)) if known else "none is known here"
+
+
+def within(settings: object, **limits: tuple[float, float]) -> None:
+    """**Raises** RecipeError for a field of `settings` outside its limits (least, most), both allowed, or not a number."""
+    for name, (least, most) in limits.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            span = f"from {least:g} to {most:g}" if most < INF else f"of at least {least:g}"
+            raise RecipeError(f"{type(settings).__name__.lower()}: {name} = {value!r} should be a number {span}")
 
 
 def read_settings(kind: type[S], values: Mapping[str, Any], *, where: str) -> S:
@@ -55,7 +65,7 @@ def _as(hint: Any, value: Any, where: str) -> Any:
                 return None if with_none else _as(option, value, where)
             except RecipeError:
                 continue
-        raise RecipeError(f"{where}: {value!r} fits none of {hint}")
+        raise RecipeError(f"{where}: {value!r} should be {' or '.join(map(_told, arguments))}")
     if origin is typing.Literal:
         if value in arguments:
             return value
@@ -78,4 +88,22 @@ def _as(hint: Any, value: Any, where: str) -> Any:
             return read_settings(hint, value, where=where)
     elif hint is Any:
         return value
-    raise RecipeError(f"{where}: {value!r} should be {getattr(hint, '__name__', hint)}")
+    raise RecipeError(f"{where}: {value!r} should be {_told(hint)}")
+
+
+_WORDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a list",
+    type(None): "nothing",
+}
+
+
+def _told(hint: Any) -> str:
+    """A type as a person who writes a recipe would name it."""
+    plain = typing.get_origin(hint) or hint
+    if plain in _WORDS:
+        return _WORDS[plain]
+    return "a table of keys" if dataclasses.is_dataclass(plain) or plain in (dict, Mapping) else str(plain)

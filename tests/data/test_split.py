@@ -228,3 +228,17 @@ def test_an_evaluation_weighs_its_training_parts_as_the_recipe_says(tmp_path: Pa
     assert material.dataset.events.kinds == ("rating",)
     assert parts.train.weight.tolist() == [0, 2, 2, 4]
     assert parts.validation.train.weight.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("by", ["time", "given"])
+def test_a_test_of_nothing_but_skips_is_refused_in_one_line(by: str) -> None:
+    kinds = ("view", "skip")
+    kind = [0] * 18 + [1] * 2
+    events = Events.of(
+        [n % 4 for n in range(20)], list(range(20)), users=4, items=20, time=list(range(20)), kind=kind, kinds=kinds
+    )
+    given = (
+        {"train": events.take(np.arange(20) < 18), "test": events.take(np.arange(20) >= 18)} if by == "given" else None
+    )
+    with pytest.raises(DataError, match="nothing to foretell"):
+        split(events, SplitSettings(by=by), given=given)

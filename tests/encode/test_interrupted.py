@@ -106,7 +106,7 @@ def test_the_multilingual_encoder_too_gives_the_same_bytes(tmp_path):
     catalog = Catalog(Ids(made), {TEXT: [Text((("title", text),)) for text in made]})
     vectors, _ = run(catalog, encoder, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(catalog, encoder, tmp_path / "cut", 100)
+        run(catalog, encoder, tmp_path / "cut", CHUNK + 10)
     assert run(catalog, encoder, tmp_path / "cut")[0] == vectors
 
 

@@ -216,3 +216,22 @@ def test_calibration_is_judged_by_the_list_that_most_items_have() -> None:
     assert found[0] == "genres"
     assert found[1].toarray().tolist() == [[0.5, 0.5, 0]] * 3 + [[0, 0, 1]]
     assert traits_of(Catalog(Ids("x"), {})) is None
+
+
+def test_none_in_the_knock_out_knows_nothing_but_who_did_what() -> None:
+    seen: list[tuple[set[str], bool, bool]] = []
+
+    def watching(train, views, people, **more):  # type: ignore[no-untyped-def]
+        seen.append((set(views), people is not None, "reviews" in more))
+        more.pop("reviews", None)
+        return learn(train, views, people, **more)
+
+    parts = split(stripes(), SplitSettings(), seed=0)
+    people = Vectors(np.ones((USERS, 2), np.float32), np.ones(USERS, bool), "p")
+    table = evaluate(
+        {"near": Near()}, parts, {"text": view()}, people, fusion=Concat(), learn=watching, rounds=20, reviews=object()
+    ).knockout
+    assert table["modalities"] == ["text", "people", "reviews"]
+    assert seen[-1] == (set(), False, False)  # none
+    assert (set(), True, False) in seen  # people alone
+    assert ({"text"}, True, False) in seen  # without reviews

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
+from sensorium.errors import RecipeError
 from sensorium.models.auto import Auto
 from sensorium.models.blend import Blend
 from sensorium.models.choose import climb
@@ -223,3 +224,25 @@ def test_what_tuning_keeps_between_settings_gives_what_fits_give(settings: ItemK
     best = climb(settings, grid, value)[0]
     warm = [Kin(warmth=w) for w in WARMTHS]
     assert tuned == max((replace(best, kin=kin) for kin in warm), key=value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Ease(l2=-3), "ease: l2 = -3 should be a number of at least 0"),
+        (lambda: ItemKnn(decay=1.5), "itemknn: decay = 1.5 should be a number from 0 to 1"),
+        (lambda: Kin(warmth=float("nan")), "kin: warmth = nan"),
+        (lambda: Auto(use=()), "leaves nothing to try"),
+        (lambda: Auto(use=("eaze",)), "did you mean 'ease'"),
+    ],
+)
+def test_settings_out_of_their_limits_are_refused_in_one_line(make, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        make()
+
+
+def test_auto_skips_what_its_budget_does_not_allow_by_size_alone() -> None:
+    events, features = stripes()
+    assert Auto().allowed(events, features) == ("popularity", "content", "itemknn", "ease", "directed", "ials")
+    assert "sequence" not in Auto(budget_seconds=60, use=("popularity", "sequence")).allowed(events, features)
+    assert Auto(use=("popularity", "lstm")).allowed(events, features) == ("popularity", "lstm")

@@ -83,6 +83,11 @@ def split(
         parts = _parts(events, *place(events, settings, rng), by=settings.by)
     if not len(parts.test.held_out):
         raise DataError(f"split: {settings.by} of {len(events):,} events holds nothing out; give more events")
+    if not _positive(parts.test.held_out).any():
+        raise DataError(
+            f"split: {settings.by} holds out only events that speak against their items (skip, dislike …), so there is "
+            "nothing to foretell; give events that speak for items"
+        )
     if not len(parts.validation.train):
         raise DataError(
             f"split: {settings.by} of {len(events):,} events leaves nothing to learn from; give more events"

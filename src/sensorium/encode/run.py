@@ -23,8 +23,8 @@ from sensorium.encode.pool import Passing
 from sensorium.encode.streams import Streams
 from sensorium.errors import DataError, MediaError, SensoriumError
 
-CHUNK = 256  # contents a call; what a killed run may have to do again
-FLUSH_SECONDS = 2.0
+CHUNK = 64  # contents a call; what a killed run may have to do again, beside what was made since the last flush
+FLUSH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Encoded:
 def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, progress: Progress = silent) -> Encoded:
     """The vectors of every modality that has an encoder; several files of one item are averaged.
 
-    The cache is flushed every few seconds: a killed run loses about two seconds of work and the chunk at hand. Order and
+    The cache is flushed twice a second: a killed run loses half a second of work and the chunk at hand. Order and
     batches are decided by the catalogue, so a run that was cut off and started again gives the same bytes as one that was
     not. A catalogue that grew may differ from one encoded anew by rounding (about 2e-7 for text).
     """
@@ -204,7 +204,7 @@ def _kept(
             elif key not in known:
                 kept.put(key, made)
             yield key, made
-            if done % CHUNK == 0 and time.monotonic() - flushed > FLUSH_SECONDS:
+            if time.monotonic() - flushed > FLUSH_SECONDS:
                 cache.flush()
                 flushed = time.monotonic()
             progress(done)

@@ -1,8 +1,8 @@
-"""The knock-out table: what each modality is worth, by taking it away, and by leaving it alone."""
+"""The knock-out table: what each source is worth, by taking it away, and by leaving it alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from sensorium.evaluate.ask import ask
 from sensorium.evaluate.compare import intervals, paired
 from sensorium.evaluate.evaluation import Result, rounded
 from sensorium.evaluate.metrics import Background, Numbers
-from sensorium.fuse.fusion import Views
 from sensorium.models.model import Recommender
 
 if TYPE_CHECKING:
@@ -25,19 +24,21 @@ def knocked_out(
     world: World, recommender: Recommender, full: Result, background: Background, full_scores: Mapping[str, Numbers],
     *, rounds: int = 1000, progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
-    """For every modality present: the score without it and with it alone; and with none, by ids alone.
+    """For every source: the score without it and with it alone; and with none, by ids alone.
 
+    Sources are the modalities of items and, where there are such, what people say of themselves (`people`) and `reviews`.
     The recommender is tuned and fitted anew each time, fusion included, so that the rest can make up for what is gone.
-    `loss` is paired over people: all modalities minus without this one, so above zero the modality helps.
-    **Cost** 2 × modalities + 1 trainings.
+    `loss` is paired over people: all sources minus without this one, so above zero the source helps.
+    **Cost** 2 × sources + 1 trainings.
     """
-    present = [modality for modality in sorted(world.views) if world.views[modality].present.any()]
+    present = world.sources
     if not present:
         return {}
 
-    def scored(views: Views) -> dict[str, Any]:
-        outcome = world.learnt(recommender, silent, views)
-        scores = ask(outcome.model, world.split.test, background, world.people).scores.by_person
+    def scored(sources: Collection[str]) -> dict[str, Any]:
+        part = world.only(sources)
+        outcome = part.learnt(recommender, silent)
+        scores = ask(outcome.model, part.split.test, background, part.people).scores.by_person
         bounds = intervals({name: scores[name] for name in SHOWN}, rounds=rounds, seed=world.seed)
         row: dict[str, Any] = {name: rounded(float(np.mean(scores[name]))) for name in SHOWN}
         row["intervals"] = {name: [rounded(i.low), rounded(i.high)] for name, i in bounds.items()}
@@ -51,15 +52,14 @@ def knocked_out(
     total, done = 2 * len(present) + 1, 0
     without: dict[str, Any] = {}
     alone: dict[str, Any] = {}
-    for modality in present:
-        rest = {name: view for name, view in world.views.items() if name != modality}
+    for source in present:
         progress("knock-out", done, total)
-        without[modality] = scored(rest) if len(present) > 1 else None
+        without[source] = scored([name for name in present if name != source]) if len(present) > 1 else None
         done += 1
         progress("knock-out", done, total)
-        alone[modality] = scored({modality: world.views[modality]}) if len(present) > 1 else None
+        alone[source] = scored([source]) if len(present) > 1 else None
         done += 1
-    none = scored({})
+    none = scored([])
     progress("knock-out", total, total)
     if len(present) == 1:  # taking away the only one leaves none; leaving it alone changes nothing
         without[present[0]] = none
@@ -68,4 +68,11 @@ def knocked_out(
     every: dict[str, Any] = {**everything, "intervals": everything_bounds}
     if len(present) == 1:
         alone[present[0]] = every
-    return {"model": full.model, "modalities": present, "all": every, "without": without, "alone": alone, "none": none}
+    return {
+        "model": full.model,
+        "modalities": list(present),
+        "all": every,
+        "without": without,
+        "alone": alone,
+        "none": none,
+    }

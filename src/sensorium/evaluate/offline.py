@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ class Outcome(Protocol):
     def trials(self) -> tuple[object, ...]: ...
 
 
+PEOPLE, REVIEWS = "people", "reviews"  # sources beside the modalities of items
 Learn = Callable[..., Outcome]
 """build.learn, or whatever stands for it: (train, views, people, *, fusion, recommender, validation, seed, progress)."""
 
@@ -58,15 +59,26 @@ class World:
     seed: int
     more: Mapping[str, Any]
 
-    def learnt(
-        self, recommender: Recommender, progress: Progress, views: Views | None = None, *, tune: bool = True
-    ) -> Outcome:
+    def learnt(self, recommender: Recommender, progress: Progress, *, tune: bool = True) -> Outcome:
         """One recommender tuned on validation and fitted to train."""
         return self.learn(
-            self.split.train, self.views if views is None else views, self.people, fusion=self.fusion,
-            recommender=recommender, validation=self.split.validation if tune else None, seed=self.seed,
-            progress=progress, **self.more,
+            self.split.train, self.views, self.people, fusion=self.fusion, recommender=recommender,
+            validation=self.split.validation if tune else None, seed=self.seed, progress=progress, **self.more,
         )  # fmt: skip
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All that is known besides who did what: the modalities of items, what people say of themselves, and reviews."""
+        found = [modality for modality in sorted(self.views) if self.views[modality].present.any()]
+        if self.people is not None and self.people.present.any():
+            found.append(PEOPLE)
+        return (*found, *((REVIEWS,) if self.more.get(REVIEWS) is not None else ()))
+
+    def only(self, sources: Collection[str]) -> World:
+        """The same world in which nothing but these sources is known."""
+        more = {name: value for name, value in self.more.items() if name != REVIEWS or REVIEWS in sources}
+        views = {name: view for name, view in self.views.items() if name in sources}
+        return replace(self, views=views, people=self.people if PEOPLE in sources else None, more=more)
 
 
 def evaluate(

@@ -10,10 +10,11 @@ import numpy as np
 
 from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
-from sensorium.models.blend import LINEAR, Blend, BlendModel, weigh
+from sensorium.models.blend import DEEP, LINEAR, Blend, BlendModel, weigh
 from sensorium.models.choose import PEOPLE
 from sensorium.models.ease import Ease
 from sensorium.models.model import Features, Model
+from sensorium.settings import nearest
 from sensorium.train.ranking import rank_targets
 
 
@@ -33,13 +34,20 @@ class Auto:
     """Tries those of `use` that fit into `budget_seconds`, then their blend; the best on NDCG@10 is kept.
 
     What fits is estimated from the sizes of the data (see `expected`), in the order of `use`, and not by a clock: the same
-    data must give the same choice on a slow machine. Without validation, it is the blend with plain settings.
+    data must give the same choice on a slow machine. `sequence` and `lstm` are tried where `use` names them. Without validation, it is the blend with plain settings.
     """
 
     budget_seconds: float = 600.0
     use: tuple[str, ...] = LINEAR
     chosen: Any = None
     trials: tuple[Trial, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.use:
+            raise RecipeError("auto: use = [] leaves nothing to try; name some of " + ", ".join((*LINEAR, *DEEP)))
+        for name in self.use:
+            if name not in (*LINEAR, *DEEP):
+                raise RecipeError(f"auto: unknown name {name!r} in use; {nearest(name, (*LINEAR, *DEEP))}")
 
     def allowed(self, events: Events, features: Features) -> tuple[str, ...]:
         """The names of `use` that the data feed and that the budget allows."""
@@ -108,7 +116,7 @@ def expected(name: str, events: Events, features: Features) -> float:
         return (18 * ranking + 6e-12 * dense**3) * (2 if name == "directed" else 1)
     if name == "ials":
         return 8 * ranking + 3e-11 * 120 * (rows * 2 * 64**2 + (users + items) * 64**3)
-    if name == "sequence":
+    if name in DEEP:
         from sensorium.models.sequence import Sequence
 
         return Sequence().work / 0.02

@@ -21,6 +21,7 @@ from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
 from sensorium.settings import nearest
 
+DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
 LINEAR = ("popularity", "content", "itemknn", "ease", "directed", "ials", "profile")
 
 
@@ -45,11 +46,12 @@ class Blend:
     ials: Ials = field(default_factory=Ials)
     profile: Profile = field(default_factory=Profile)
     sequence: Any = None
+    lstm: Any = None
 
     def __post_init__(self) -> None:
         for name in (*self.use, *self.weights):
-            if name not in (*LINEAR, "sequence"):
-                raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, 'sequence'))}")
+            if name not in (*LINEAR, *DEEP):
+                raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, *DEEP))}")
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> BlendModel:
         names = [name for name in self.use if self.weights.get(name, 1.0) != 0]
@@ -57,11 +59,11 @@ class Blend:
         return BlendModel(members, {name: float(self.weights.get(name, 1.0)) for name in names})
 
     def member(self, name: str) -> Recommender:
-        """The settings of one member; the sequence model is opened only where it is named."""
-        if name == "sequence" and self.sequence is None:
-            from sensorium.models.sequence import Sequence
+        """The settings of one member; the sequence models are opened only where they are named."""
+        if name in DEEP and getattr(self, name) is None:
+            from sensorium.models.sequence import Lstm, Sequence
 
-            return Sequence()
+            return Sequence() if name == "sequence" else Lstm()
         return getattr(self, name)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:

@@ -17,6 +17,7 @@ from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import LinearModel, crowd_known, strongest
 from sensorium.models.model import Features
 from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few, ridge_weights, ridge_weights_of_sparse
+from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
 # Operations of one fit beyond which tuning leaves a penalty out. 5,000 items (2 s on one core) are the edge; 12,000 take
@@ -52,6 +53,9 @@ class Ease:
     keep: int = 0
     dense_items: int = 20_000
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, l2=(0, INF), decay=(0, 1), degree=(0, 1), content=(0, INF), keep=(0, INF), dense_items=(1, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)
@@ -106,6 +110,9 @@ class Directed:
     keep: int = 0
     dense_items: int = 20_000
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, l2=(0, INF), decay=(0, 1), ahead=(0, 1), keep=(0, INF), dense_items=(1, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, self.dense_items)

@@ -14,6 +14,7 @@ from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
+from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
 
@@ -33,6 +34,9 @@ class Ials:
     decay: float = 1.0
     strength: float = 0.0
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, size=(1, 4096), l2=(0, INF), alpha=(0, INF), epochs=(1, INF), decay=(0, 1))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> IalsModel:
         """**Raises** MissingExtra where `implicit` is not installed."""

@@ -15,6 +15,7 @@ from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import LinearModel, crowd_known
 from sensorium.models.model import Features
+from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
 
@@ -35,6 +36,9 @@ class ItemKnn:
     decay: float = 0.9
     strength: float = 0.0
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, k=(1, INF), shrink=(0, INF), decay=(0, 1))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         rows, known = crowd_known(events, events.items)

@@ -12,6 +12,7 @@ from scipy.linalg import solve
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events
 from sensorium.models.model import Features
+from sensorium.settings import INF, within
 
 WARMTHS = (0.0, 2.0, 8.0, 30.0)  # that validation tries
 
@@ -29,6 +30,9 @@ class Kin:
 
     l2: float = 3.0
     warmth: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(self, l2=(1e-6, INF), warmth=(0, INF))
 
     def lift(self, events: Events, features: Features, known: Rows) -> Lift:
         """**Shapes** known (I,): the crowd's column of an item, −1 where it has none."""

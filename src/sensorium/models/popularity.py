@@ -13,6 +13,7 @@ from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features, Parts
+from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
 BINS = 256  # moments at which the counts are kept
@@ -32,6 +33,9 @@ class Popularity:
     half_life_days: float = 0.0
     strength: float = 0.0
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, half_life_days=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> PopularityModel:
         rows, known = crowd_known(events, events.items)

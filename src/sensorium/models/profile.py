@@ -12,6 +12,7 @@ from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features, Parts
+from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
 
@@ -26,6 +27,9 @@ class Profile:
     l2: float = 50.0
     strength: float = 0.0
     kin: Kin = field(default_factory=Kin)
+
+    def __post_init__(self) -> None:
+        within(self, l2=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ProfileModel:
         rows, known = crowd_known(events, events.items)
