@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sensorium import say
-from sensorium.errors import RecipeError, SensoriumError
+from sensorium.errors import DataError, RecipeError, SensoriumError
 
 if TYPE_CHECKING:
     from sensorium.recipe import Recipe
@@ -30,12 +31,12 @@ Events = Annotated[list[Path] | None, typer.Option(help="Tables of events: who d
 Users = Annotated[list[Path] | None, typer.Option(help="Tables of people: a bio, an avatar, an age.")]
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", help="Where encodings are kept [default: $SENSORIUM_CACHE or ~/.cache/sensorium]."),
+    typer.Option("--cache", help="Where encodings are kept \\[default: $SENSORIUM_CACHE or ~/.cache/sensorium]."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on standard output instead of words.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row that must be rejected.")]
-Seed = Annotated[int | None, typer.Option(help="The seed of all chance [default: the recipe's, or 0].")]
+Seed = Annotated[int | None, typer.Option(help="The seed of all chance \\[default: the recipe's, or 0].")]
 Encode = Annotated[
     list[str] | None,
     typer.Option("--encode", help="An encoder by modality: text=minilm, image=hub:FOLDER …", metavar="MODALITY=NAME"),
@@ -46,7 +47,7 @@ Encode = Annotated[
 def train(
     recipe: RecipeArgument = None, out: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("runs/latest"),
     items: Items = None, events: Events = None, users: Users = None,
-    model: Annotated[str | None, typer.Option(help="A recommender by name [default: the recipe's, or auto].")] = None,
+    model: Annotated[str | None, typer.Option(help="A recommender by name \\[default: the recipe's, or auto].")] = None,
     encode: Encode = None, seed: Seed = None, strict: Strict = False, cache: CacheOption = None, quiet: Quiet = False,
     lines: JsonLines = False,
 ) -> None:  # fmt: skip
@@ -54,6 +55,7 @@ def train(
     from sensorium.engine import Engine
     from sensorium.progress import shown
 
+    _places(folder=out)
     asked = _recipe(
         recipe, items, events, users, model=[model] if model else [], encode=encode, seed=seed, strict=strict
     )
@@ -74,7 +76,7 @@ def evaluate(
     valid_file: Annotated[list[Path] | None, typer.Option("--valid", help="Events to choose settings on.")] = None,
     test_file: Annotated[list[Path] | None, typer.Option("--test", help="Events to foretell.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="leave-last-out, time, random, items or given [default: the recipe's, or leave-last-out].")
+        str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, ials, sequence, lstm, blend; repeat to compare.")
@@ -89,6 +91,7 @@ def evaluate(
     from sensorium.evaluate.run import evaluated
     from sensorium.progress import shown
 
+    _places(file=(json_file, report))
     asked = _recipe(
         recipe, items, events, users, model=model or [], encode=encode, seed=seed, strict=strict, split=split,
         train=train_file, valid=valid_file, test=test_file,
@@ -217,6 +220,7 @@ def inspect(
     """What was read, what it was taken for, what was rejected, and what is missing."""
     from sensorium.data.readers import read
 
+    _places(file=(report,))
     asked = _recipe(recipe, items, events, users, strict=strict)
     dataset = read(asked, strict=asked.strict)
     if as_json:
@@ -243,21 +247,32 @@ def demo(
     print(f"a generated world is in {folder}.  Next:  sensorium train {folder / 'demo.toml'} --out runs/demo")
 
 
+STOPPED = 130  # the exit code after Ctrl-C
+
+
 def main() -> None:
-    """The entry point: errors of the user's making are one line, and leave with 2."""
+    """The entry point: errors of the user's making are one line, and leave with 2; Ctrl-C is one line, and 130."""
     try:
-        app(standalone_mode=True)
+        code = app(prog_name="sensorium", standalone_mode=False)
+        if code == STOPPED:  # typer makes an exit code of an interrupt
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except SensoriumError as error:
         print(f"sensorium: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("sensorium: stopped; finished encodings are kept, nothing half-written is left", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         print(f"sensorium: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:  # typer carries its own click, so a usage error is known by what it can do
+        if not hasattr(error, "format_message"):
+            raise
+        _misused(error)
         sys.exit(2)
 
 
@@ -295,6 +310,16 @@ def _recipe(
     return replace(recipe, seed=recipe.seed if seed is None else seed, strict=recipe.strict or strict)
 
 
+def _misused(error: Any) -> None:
+    """A usage error in one line; without any words at all it is the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "sensorium"
+    told = " ".join(error.format_message().split()).rstrip(".")
+    print(f"sensorium: {told}; see: {command} --help", file=sys.stderr)
+
+
 def _open(run: Path, cache: Path | None) -> Any:
     from sensorium.engine import Engine
 
@@ -303,10 +328,41 @@ def _open(run: Path, cache: Path | None) -> Any:
 
 def _write(path: Path, text: str) -> None:
     """The file in one move, so that a reader never finds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, "utf-8")
+        os.replace(draft, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        if isinstance(error, OSError):
+            raise DataError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise
+
+
+def _places(*, file: Sequence[Path | None] = (), folder: Path | None = None) -> None:
+    """Whether results can be written where they are wanted; asked before the work, and leaving nothing behind."""
+    import tempfile
+
+    for path in (*file, folder):
+        if path is None:
+            continue
+        try:
+            if path is not folder and path.is_dir():
+                raise DataError(f"{path}: is a folder; name a file to write")
+            if path is folder and path.exists() and not path.is_dir():
+                raise DataError(f"{path}: is a file; name a folder for the run")
+            there = path if path is folder else path.parent
+            while not there.exists() and there != there.parent:
+                there = there.parent
+            if not there.is_dir():
+                raise DataError(f"{path}: {there} is a file, no folder; choose another place")
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            told = "no file can be made there" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+            raise DataError(f"{path}: cannot be written ({told}); choose another place") from error
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Bars:
         from rich.progress import Progress as Display
 
         self._display = Display(
-            SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<28}"), BarColumn(bar_width=30),
+            SpinnerColumn(finished_text="✓"), TextColumn("{task.description:<28}", markup=False), BarColumn(bar_width=30),
             MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True),
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}

@@ -103,4 +103,6 @@ def _table(*columns: str) -> Any:
 def _show(table: Any) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=False).print(table)
+    # Titles are printed as they are written: "Song [live]" is no markup, ":smile:" no emoji.
+    width = None if sys.stdout.isatty() else 110
+    Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False).print(table)

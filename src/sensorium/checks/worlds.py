@@ -17,7 +17,9 @@ from sensorium.arrays import Floats, Rows
 from sensorium.checks import drawing, sounds
 from sensorium.checks.people import Deed, Tastes, deeds, tastes
 from sensorium.checks.words import COLOURS, MOODS, TAGS, THEMES, Language, Writer
+from sensorium.errors import DataError, RecipeError
 
+MARK = "GENERATED.txt"  # the file that says a folder is a generated world
 FORMS = ("postcard", "song", "film", "journey")
 _SHARES = (0.42, 0.25, 0.08, 0.25)
 _PRICES = {"postcard": 3.0, "song": 8.0, "film": 15.0, "journey": 60.0}
@@ -102,9 +104,18 @@ def write_demo(folder: Path, *, seed: int = 0, items: int = 300, people: int = 4
     """The demo world as tables, media and a recipe in a folder, and its truth. The same arguments write the same bytes.
 
     Writes `items.csv`, `users.csv`, `events.csv`, `demo.toml`, `GENERATED.txt` and `media/`. **Cost** about 5 s.
+    **Raises** RecipeError for a negative seed; DataError for a folder that holds something other than a generated world.
     """
     folder = Path(folder)
+    if seed < 0:
+        raise RecipeError(f"seed {seed}: a seed is 0 or above")
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name a folder for the world")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise DataError(f"{folder}: the folder holds something that is no generated world; choose another, or empty it")
     (folder / "media").mkdir(parents=True, exist_ok=True)
+    # Written first: a world that was cut off is known as generated, and may be written again.
+    (folder / MARK).write_text(NOTE.format(seed=seed), "utf-8")
     traits, made = _items(items, np.random.default_rng([seed, 1]))
     _write_items(folder, made, seed)
     likes = tastes(people, np.random.default_rng([seed, 2]))
@@ -115,7 +126,6 @@ def write_demo(folder: Path, *, seed: int = 0, items: int = 300, people: int = 4
     log = deeds(traits, np.array([one.cold for one in made]), likes, languages, np.random.default_rng([seed, 4]))
     _write_events(folder, log, users, made)
     (folder / "demo.toml").write_text(RECIPE.format(seed=seed), "utf-8")
-    (folder / "GENERATED.txt").write_text(NOTE.format(seed=seed), "utf-8")
     return Truth(made, users, likes, likes.liking(traits))
 
 
