@@ -8,11 +8,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sensorium.checks.worlds import write_demo
-from sensorium.engine import Engine
-from sensorium.errors import DataError, SnapshotError, UnknownId
+from sensorium.engine import Engine, Live
+from sensorium.errors import DataError, RecipeError, SnapshotError, UnknownId
 from sensorium.models.blend import Blend
 from sensorium.models.content import Content
 from sensorium.models.itemknn import ItemKnn
@@ -113,6 +114,42 @@ def test_an_item_nobody_has_seen_is_recommended_from_its_content(engine, world, 
     assert engine.refresh() == 1
     assert engine.snapshot.bare == ()
     assert "twin" in items(engine.recommend(like=[twin["item_id"]], k=10))
+
+
+def test_the_recipe_says_what_a_request_leaves_open(engine):
+    snapshot = engine.snapshot
+    person = snapshot.user_ids[0]
+    plain = items(engine.recommend(person, k=60))
+    seen = {snapshot.catalog.ids[row] for row in snapshot.events.item[snapshot.events.user == 0]}
+    section = f"[answer]\nk = 4\nrepeat = true\ndiversity = 0.5\nexclude = ['{plain[0]}']\n"
+    engine._live = Live(replace(snapshot, recipe=snapshot.recipe + section))
+    assert len(engine.recommend(person)) == 4
+    assert items(engine.recommend(person)) == items(engine.recommend(person, k=4, repeat=True, diversity=0.5))
+    assert items(engine.recommend(person, diversity=0)) != items(engine.recommend(person))
+    everything = items(engine.recommend(person, k=60, diversity=0))
+    assert seen & set(everything)
+    assert plain[0] not in everything
+    # The request's own exclusions are added, and its repeat goes before the recipe's.
+    assert items(engine.recommend(person, k=60, diversity=0, repeat=False, exclude=[plain[1]])) == plain[2:]
+
+
+def test_the_rules_of_a_recipe_and_of_a_request_must_both_hold(engine):
+    snapshot = engine.snapshot
+    facts = dict(zip(snapshot.catalog.ids, snapshot.catalog.content["attributes"], strict=True))
+    prices = {item: fact.values["price"] for item, fact in facts.items() if fact and "price" in fact.values}
+    low, high = np.quantile(list(prices.values()), [0.3, 0.7])
+    engine._live = Live(replace(snapshot, recipe=f"{snapshot.recipe}[answer]\nrules = ['price>={low}']\n"))
+    shown = items(engine.recommend("nobody", k=60))
+    assert shown
+    assert min(prices[item] for item in shown) >= low
+    both = items(engine.recommend("nobody", k=60, rules=[f"price<={high}"]))
+    assert set(both) == {item for item in shown if prices[item] <= high}
+
+
+def test_a_rule_of_the_recipe_that_no_item_can_keep_is_told_before_training(recipe, world):
+    wrong = replace(recipe, answer=replace(recipe.answer, rules=("prise<3",)))
+    with pytest.raises(RecipeError, match="did you mean 'price'"):
+        Engine.train(wrong, cache=world / "cache")
 
 
 def test_a_hidden_item_is_never_shown_and_can_come_back(engine):

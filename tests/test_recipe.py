@@ -101,6 +101,7 @@ def test_every_closed_form_recommender_is_made_and_dumped(name):
         ("[encode]\ntxet = 'a'", "did you mean 'text'"),
         ("[encode]\ntext = 3", "should be a name"),
         ("[answer]\nk = 0", "1 to 1000"),
+        ("[answer]\nrules = ['price<<2', 'price']", r"r\.toml \[answer\]: rule 'price<<2'"),
         ("seed = 'a'", r"r\.toml\.seed"),
         ("seed = -1", "whole number"),
         ("a = ", "is not TOML"),
@@ -110,6 +111,22 @@ def test_mistakes_name_file_and_key(text, says):
     with pytest.raises(RecipeError, match=says) as caught:
         read_recipe_text(text, where="r.toml")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63, True, 1.5, "a"])
+def test_a_seed_is_checked_on_every_path(seed):
+    recipe = read_recipe_text("seed = 7")
+    ways = (recipe.seeded, lambda s: Recipe(seed=s), lambda s: recipe_of(items="a", seed=s))
+    for way in ways:
+        with pytest.raises(RecipeError, match=r"seed is .*; give a whole number from 0"):
+            way(seed)
+
+
+def test_a_recipe_takes_another_seed_and_more_strictness():
+    recipe = read_recipe_text("seed = 7")
+    assert (recipe.seeded().seed, recipe.seeded(3).seed, recipe.seeded(0).seed) == (7, 3, 0)
+    assert recipe.seeded(strict=True).strict
+    assert read_recipe_text("strict = true").seeded(3).strict
 
 
 def test_a_missing_recipe_is_one_line(tmp_path):

@@ -28,7 +28,7 @@ from sensorium.data.catalog import Catalog
 from sensorium.data.content import TEXT, Content, Media, Text
 from sensorium.data.events import KINDS
 from sensorium.data.ids import Ids
-from sensorium.data.prepare import SYNONYMS, kind_weight
+from sensorium.data.prepare import SYNONYMS, folded, kind_weight
 from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
@@ -38,8 +38,9 @@ from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Entry, Log
 from sensorium.index.index import Index, index_of
+from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking
+from sensorium.rank.query import Query, Ranking, Rule, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
 from sensorium.refresh import added, forgotten, refreshed
 from sensorium.snapshot import Snapshot
@@ -83,9 +84,14 @@ class Live:
         return look_up(self.snapshot.catalog, self.snapshot.events)
 
     @cached_property
+    def made_from(self) -> Recipe:
+        """The recipe of the run."""
+        return read_recipe_text(self.snapshot.recipe)
+
+    @cached_property
     def weights(self) -> Mapping[str, float]:
         """What one event of each kind weighs, as in training."""
-        given = read_recipe_text(self.snapshot.recipe).kind_weights()
+        given = {folded(kind): weight for kind, weight in self.made_from.kind_weights().items()}
         return {kind: kind_weight(kind, given) for kind in (*KINDS, *SYNONYMS, *given)}
 
     @cached_property
@@ -140,6 +146,9 @@ class Engine:
         if folder is not None and folder.exists() and any(folder.iterdir()) and not (folder / "current").exists():
             raise SnapshotError(f"{folder}: the folder holds something that is no run; choose another, or empty it")
         material = building.gather(recipe, cache, progress=progress)
+        if recipe.answer.rules:  # a rule that no request could keep is told now, not after the training
+            columns = look_up(material.dataset.catalog, material.dataset.events).columns
+            allowed(len(material.dataset.catalog), columns, parse_rules(recipe.answer.rules))
         snapshot = building.build(material, recipe, progress=progress)
         if folder is None:
             engine = cls(snapshot, cache=cache)
@@ -184,15 +193,31 @@ class Engine:
 
     # --- answering ------------------------------------------------------------------------------------------------
 
-    def recommend(self, user: str | None = None, k: int = 10, **wishes: Any) -> Ranking:
-        """The best `k` items for a person, or for a session (`like=["a", "b"]`); `wishes` are the fields of Query.
+    def recommend(
+        self, user: str | None = None, k: int | None = None, *, like: Sequence[str] = (), unlike: Sequence[str] = (),
+        rules: Sequence[Rule | str] | None = None, exclude: Sequence[str] | None = None, repeat: bool | None = None,
+        diversity: float | None = None, explain: bool = False, now: float | None = None,
+    ) -> Ranking:  # fmt: skip
+        """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
-        Events observed a moment ago count. A person or an item nobody has seen is served like any other.
+        Where `k`, `repeat` or `diversity` is None, the recipe's `[answer]` says it. `rules` and `exclude` are added to
+        those of the recipe. Events observed a moment ago count. A person or an item nobody has seen is served like any other.
         """
-        return self.answer(Query(user=user, k=k, **wishes))
+        asked = Query(
+            user=user, k=10 if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
+            repeat=bool(repeat), diversity=0.0 if diversity is None else diversity, explain=explain, now=now,
+        )  # fmt: skip
+        usual = self._live.made_from.answer
+        return self.answer(
+            replace(
+                asked, k=usual.k if k is None else asked.k, rules=(*parse_rules(usual.rules), *asked.rules),
+                exclude=(*usual.exclude, *asked.exclude), repeat=usual.repeat if repeat is None else repeat,
+                diversity=usual.diversity if diversity is None else asked.diversity,
+            )
+        )  # fmt: skip
 
     def answer(self, query: Query) -> Ranking:
-        """The ranking for a query."""
+        """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it."""
         live = self._live
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
         return answer(live, query, happened, lookup=live.lookup, weights=live.weights)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import numbers
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from sensorium.data.columns import Behaviour, Sources, Things
 from sensorium.data.split import SplitSettings
 from sensorium.errors import RecipeError
+from sensorium.rank.query import MOST, parse_rule
 from sensorium.settings import nearest, read_settings
 from sensorium.train.augment import Augment
 
@@ -87,7 +89,10 @@ MODALITIES = ("text", "image", "audio", "video", "attributes")
 
 @dataclass(frozen=True)
 class Answer:
-    """`[answer]`: what a request gets that does not say otherwise; see `sensorium.rank.query.Query`."""
+    """`[answer]`: what a request gets that does not say otherwise; see `sensorium.rank.query.Query`.
+
+    `k`, `diversity` and `repeat` of a request stand in the place of these; its `rules` and `exclude` are added to these.
+    """
 
     k: int = 10
     diversity: float = 0.0
@@ -96,10 +101,15 @@ class Answer:
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= 1000:
-            raise ValueError(f"k is {self.k}; ask for 1 to 1000 results")
+        if not 1 <= self.k <= MOST:
+            raise ValueError(f"k is {self.k}; ask for 1 to {MOST} results")
         if not 0 <= self.diversity <= 1:
             raise ValueError(f"diversity is {self.diversity}; give a number from 0 to 1")
+        for line in self.rules:
+            try:
+                parse_rule(line)
+            except RecipeError as error:
+                raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,13 @@ class Recipe(Sources):
     answer: Answer = Answer()
     seed: int = 0
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        _check_seed(self.seed)
+
+    def seeded(self, seed: int | None = None, *, strict: bool = False) -> Recipe:
+        """This recipe with another seed (None: its own), and strict where either is. **Raises** RecipeError."""
+        return dataclasses.replace(self, seed=self.seed if seed is None else seed, strict=self.strict or strict)
 
     def kind_weights(self) -> Mapping[str, float]:
         """The weights of kinds of events that this recipe names."""
@@ -222,8 +239,16 @@ class _Plain:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 63:
-            raise ValueError(f"seed is {self.seed}; give a whole number from 0")
+        try:
+            _check_seed(self.seed)
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
+
+
+def _check_seed(seed: object) -> None:
+    """**Raises** RecipeError for anything but a whole number that a generator takes."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 1 << 63:
+        raise RecipeError(f"seed is {seed!r}; give a whole number from 0")
 
 
 def _section(kind: type[S], raw: Mapping[str, Any], name: str, where: str) -> S:
