@@ -129,3 +129,13 @@ def test_tuned_cosines_score_as_the_fitted_model() -> None:
         np.testing.assert_allclose(told, model.score(histories), atol=1e-5)
     few = Cosines.of(fold, features, memory=4 * 20 * 2 * 3)  # three items' worth of cosines: fewer people
     assert few.people < 60
+
+
+def test_weights_that_were_chosen_for_other_modalities_leave_something() -> None:
+    from sensorium.data.events import Fold
+
+    events, features = world()
+    last = np.arange(len(events)) % 4 == 3
+    fold = Fold(events.take(~last), events.take(last))
+    tuned = Content(weights={"image": 0.0, "text": 0.0, "audio": 2.0}).tuned(fold, features, rng=RNG(0))
+    assert any(tuned.weights.get(modality, 1.0) > 0 for modality in features.blocks)

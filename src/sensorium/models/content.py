@@ -49,12 +49,15 @@ class Content:
         """The sharpness, the decay and the weights of modalities with the best NDCG@10 on validation."""
         if not features.items.present.any():
             return self
+        start = self
+        if features.blocks and not any(self.weights.get(modality, 1.0) > 0 for modality in features.blocks):
+            start = replace(self, weights={})  # chosen for other modalities: here they would leave nothing
         cosines = Cosines.of(fold, features)
 
         def value(settings: Content) -> float:
             return cosines.ndcg(settings.sharpness, settings.decay, settings.strength, settings.weights)
 
-        chosen, height = climb(self, {"sharpness": SHARPNESS, "decay": (1.0, 0.9, 0.8, 0.6)}, value)
+        chosen, height = climb(start, {"sharpness": SHARPNESS, "decay": (1.0, 0.9, 0.8, 0.6)}, value)
         if len(features.blocks) > 1:
             for modality in sorted(features.blocks):
                 for weight in (0.0, 0.3, 2.0, 4.0):
