@@ -45,12 +45,16 @@ class Content:
             dict(self.weights),
         )  # fmt: skip
 
+    def sees(self, features: Features) -> bool:
+        """Whether any modality that is there has a weight above 0."""
+        return not features.blocks or any(self.weights.get(modality, 1.0) > 0 for modality in features.blocks)
+
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Content:
         """The sharpness, the decay and the weights of modalities with the best NDCG@10 on validation."""
         if not features.items.present.any():
             return self
         start = self
-        if features.blocks and not any(self.weights.get(modality, 1.0) > 0 for modality in features.blocks):
+        if not self.sees(features):
             start = replace(self, weights={})  # chosen for other modalities: here they would leave nothing
         cosines = Cosines.of(fold, features)
 
@@ -62,6 +66,8 @@ class Content:
             for modality in sorted(features.blocks):
                 for weight in (0.0, 0.3, 2.0, 4.0):
                     candidate = replace(chosen, weights={**chosen.weights, modality: weight})
+                    if not candidate.sees(features):
+                        continue
                     reached = value(candidate)
                     if reached > height:
                         chosen, height = candidate, reached
