@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,10 @@ from sensorium import say
 from sensorium.errors import DataError, RecipeError, SensoriumError
 
 if TYPE_CHECKING:
+    from sensorium.build import Material
     from sensorium.recipe import Recipe
+
+TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}  # what a name may end in that is no recipe
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -29,6 +32,9 @@ RunArgument = Annotated[Path, typer.Argument(help="The folder of a trained run."
 Items = Annotated[list[Path] | None, typer.Option(help="Tables of items: CSV, TSV, JSON Lines, Parquet (.gz, .zst).")]
 Events = Annotated[list[Path] | None, typer.Option(help="Tables of events: who did what with which item, and when.")]
 Users = Annotated[list[Path] | None, typer.Option(help="Tables of people: a bio, an avatar, an age.")]
+TrainFile = Annotated[list[Path] | None, typer.Option("--train", help="Events to learn from (with --test).")]
+ValidFile = Annotated[list[Path] | None, typer.Option("--valid", help="Events to choose settings on.")]
+TestFile = Annotated[list[Path] | None, typer.Option("--test", help="Events to foretell.")]
 CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Where encodings are kept \\[default: $SENSORIUM_CACHE or ~/.cache/sensorium]."),
@@ -62,9 +68,13 @@ def train(
     with shown(quiet=quiet, lines=lines) as progress:
         engine = Engine.train(asked, out, cache=cache, progress=progress)
     summary = engine.summary()
+    found = engine.report.plain()
+    if engine.material is not None:
+        summary["modalities"] = {**_modalities(engine.material), **summary["modalities"]}
     if lines:
-        print(json.dumps({"stage": "done", "out": str(out), **summary}))
+        print(json.dumps({"stage": "done", "out": str(out), **summary, "read": _read(found)}, ensure_ascii=False))
     elif not quiet:
+        say.reading(found, _look(recipe, items=items, events=events, users=users), columns=recipe is None)
         say.training(summary)
         print(f"The run is in {out}.  Ask it:  sensorium recommend {out} --user {summary['example_user'] or 'ID'}")
 
@@ -72,14 +82,12 @@ def train(
 @app.command(epilog="Example:  sensorium evaluate movies.toml --json out.json --report out.html")
 def evaluate(
     recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
-    train_file: Annotated[list[Path] | None, typer.Option("--train", help="Events to learn from (with --test).")] = None,
-    valid_file: Annotated[list[Path] | None, typer.Option("--valid", help="Events to choose settings on.")] = None,
-    test_file: Annotated[list[Path] | None, typer.Option("--test", help="Events to foretell.")] = None,
+    train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
     split: Annotated[
         str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, ials, sequence, lstm, blend; repeat to compare.")
+        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, directed, ials, profile, sequence, lstm, blend; repeat to compare.")
     ] = None,
     knockout: Annotated[bool, typer.Option(help="Also score with each modality removed, and alone.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
@@ -87,6 +95,7 @@ def evaluate(
     encode: Encode = None, seed: Seed = None, strict: Strict = False, cache: CacheOption = None, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Hold events out, learn from the rest, and measure how well the held-out ones are foretold."""
+    from sensorium.build import gather
     from sensorium.engine import default_cache
     from sensorium.evaluate.run import evaluated
     from sensorium.progress import shown
@@ -96,10 +105,22 @@ def evaluate(
         recipe, items, events, users, model=model or [], encode=encode, seed=seed, strict=strict, split=split,
         train=train_file, valid=valid_file, test=test_file,
     )  # fmt: skip
+    cache = cache or default_cache()
     with shown(quiet=quiet, lines=False) as progress:
-        done = evaluated(asked, model or [], knockout=knockout, cache=cache or default_cache(), progress=progress)
+        material = gather(asked, cache, progress=progress)
+    found = material.dataset.report.plain()
+    if not quiet:  # before the long part, in which it may turn out that too little was left
+        look = _look(
+            recipe, items=items, events=events, users=users, train=train_file, valid=valid_file, test=test_file
+        )
+        say.reading(found, look, columns=recipe is None)
+        say.encoded(_modalities(material), material.problems)
+    with shown(quiet=quiet, lines=False) as progress:
+        done = evaluated(
+            asked, model or [], knockout=knockout, cache=cache, material=material, progress=progress
+        )  # fmt: skip
     if json_file is not None:
-        _write(json_file, json.dumps(done.json(), indent=1) + "\n")
+        _write(json_file, json.dumps({**done.json(), "read": _read(found)}, indent=1) + "\n")
     if report is not None:
         _write(report, done.html())
     if not quiet:
@@ -114,18 +135,24 @@ def recommend(
     run: RunArgument, user: Annotated[str | None, typer.Option(help="A person's id.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="An item of this session, or 'more like this'; repeatable.")] = None,
     unlike: Annotated[list[str] | None, typer.Option(help="An item to stay away from; repeatable.")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="How many \\[default: the recipe's, or 10].")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="'price<=20', 'genres=Comedy|Drama', 'genres!=Horror'; repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="An item not to recommend; repeatable.")] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Allow what the person has already seen.")] = False,
-    diversity: Annotated[float, typer.Option(help="0: the best; towards 1: the more different.", min=0, max=1)] = 0.0,
+    repeat: Annotated[
+        bool | None,
+        typer.Option("--repeat/--no-repeat", help="Allow what the person has already seen \\[default: the recipe's, or no]."),
+    ] = None,
+    diversity: Annotated[
+        float | None,
+        typer.Option(help="0: the best; towards 1: the more different \\[default: the recipe's, or 0].", min=0, max=1),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say which events and which modalities carried each score.")] = False,
-    cache: CacheOption = None, as_json: JsonLines = False,
+    cache: CacheOption = None, as_json: JsonLines = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """The best items for a person, a session, or somebody nobody knows."""
     engine = _open(run, cache)
     ranking = engine.recommend(
-        user, k, like=like or (), unlike=unlike or (), rules=rule or (), exclude=exclude or (), repeat=repeat,
+        user, k, like=like or (), unlike=unlike or (), rules=rule, exclude=exclude, repeat=repeat,
         diversity=diversity, explain=explain,
     )  # fmt: skip
     if as_json:
@@ -133,14 +160,15 @@ def recommend(
 
         print(json.dumps(dataclasses.asdict(ranking), ensure_ascii=False))
     else:
-        say.ranking(ranking, explain)
+        say.ranking(ranking, explain, notes=not quiet)
 
 
 @app.command(epilog='Example:  sensorium search runs/movies "slow train through snow"')
 def search(
     run: RunArgument, words: Annotated[str, typer.Argument(help="What to look for, in words.")] = "",
     image: Annotated[Path | None, typer.Option(help="A picture to look for instead of words.")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10, cache: CacheOption = None, as_json: JsonLines = False,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 10, cache: CacheOption = None,
+    as_json: JsonLines = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Find items by words: in their text, and in their pictures, sound and video."""
     from dataclasses import asdict
@@ -149,71 +177,86 @@ def search(
     if as_json:
         print(json.dumps([asdict(entry) for entry in found], ensure_ascii=False))
         return
-    say.search(found)
+    if found or not quiet:
+        say.search(found)
 
 
 @app.command(epilog="Example:  sensorium add runs/movies --items new.csv")
 def add(
     run: RunArgument, items: Annotated[Path, typer.Option(help="A table of new items, columns as in training.")],
-    cache: CacheOption = None, quiet: Quiet = False,
+    cache: CacheOption = None, quiet: Quiet = False, lines: JsonLines = False,
 ) -> None:  # fmt: skip
     """New items, recommendable at once from their content alone."""
     from sensorium.progress import shown
 
     engine = _open(run, cache)
-    with shown(quiet=quiet, lines=False) as progress:
+    with shown(quiet=quiet, lines=lines) as progress:
         count = engine.add(items, progress=progress)
-    if not quiet:
-        for problem in engine.problems[:20]:
-            print(f"  {problem.item}: {problem.modality} left out, {problem.reason}")
-        print(f"{count} new {'item' if count == 1 else 'items'}; {len(engine.snapshot.catalog)} in all")
+    everything, found = len(engine.snapshot.catalog), engine.report.plain()
+    if lines:
+        _done(engine, new=count, items=everything, read=_read(found))
+    elif not quiet:
+        say.reading(found, _look(None, items=[items]))
+        say.left_out(engine.problems)
+        print(f"{count:,} new {'item' if count == 1 else 'items'}; {everything:,} in all")
 
 
 @app.command(epilog="Example:  sensorium observe runs/movies --events today.csv")
 def observe(
     run: RunArgument, events: Annotated[Path, typer.Option(help="A table of what people did.")], cache: CacheOption = None,
-    quiet: Quiet = False,
+    quiet: Quiet = False, lines: JsonLines = False,
 ) -> None:  # fmt: skip
     """Note what people did: it counts in the next answer, and in the next refresh."""
     engine = _open(run, cache)
     count = engine.observe_table(events)
-    if not quiet:
-        print(f"{count} events noted; learn from them with:  sensorium refresh {run}")
+    found = engine.report.plain()
+    if lines:
+        _done(engine, events=count, read=_read(found))
+    elif not quiet:
+        say.reading(found, _look(None, events=[events]))
+        print(f"{count:,} {'event' if count == 1 else 'events'} noted; learn from them with:  sensorium refresh {run}")
 
 
 @app.command(epilog="Example:  sensorium refresh runs/movies")
 def refresh(
     run: RunArgument, retune: Annotated[bool, typer.Option("--retune", help="Choose all settings again.")] = False,
-    cache: CacheOption = None, quiet: Quiet = False,
+    cache: CacheOption = None, quiet: Quiet = False, lines: JsonLines = False,
 ) -> None:  # fmt: skip
     """Learn from everything observed since the last training."""
     from sensorium.progress import shown
 
     engine = _open(run, cache)
-    with shown(quiet=quiet, lines=False) as progress:
+    with shown(quiet=quiet, lines=lines) as progress:
         count = engine.refresh(retune=retune, progress=progress)
-    if not quiet:
-        print(f"learnt from {count} new events")
+    if lines:
+        _done(engine, events=count)
+    elif not quiet:
+        say.left_out(engine.problems)
+        print(f"learnt from {count:,} new {'event' if count == 1 else 'events'}")
 
 
 @app.command(epilog="Example:  sensorium forget runs/movies --user 42")
 def forget(
     run: RunArgument, user: Annotated[str, typer.Option(help="The person to erase.")], cache: CacheOption = None,
-    quiet: Quiet = False,
+    quiet: Quiet = False, lines: JsonLines = False,
 ) -> None:  # fmt: skip
     """Erase a person from the log, the tables and what was learnt."""
     from sensorium.progress import shown
 
     engine = _open(run, cache)
-    with shown(quiet=quiet, lines=False) as progress:
+    with shown(quiet=quiet, lines=lines) as progress:
         engine.forget(user, progress=progress)
-    if not quiet:
+    if lines:
+        _done(engine, user=user)
+    elif not quiet:
+        say.left_out(engine.problems)
         print(f"{user} is forgotten; tables outside the run are yours to clean")
 
 
 @app.command(epilog="Example:  sensorium inspect movies.toml --report look.html")
 def inspect(
-    recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None, strict: Strict = False,
+    recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
+    train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None, strict: Strict = False,
     report: Annotated[Path | None, typer.Option(help="Write a page with a grid of pictures here.")] = None,
     as_json: JsonLines = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -221,12 +264,17 @@ def inspect(
     from sensorium.data.readers import read
 
     _places(file=(report,))
-    asked = _recipe(recipe, items, events, users, strict=strict)
+    asked = _recipe(
+        recipe, items, events, users, strict=strict, train=train_file, valid=valid_file, test=test_file
+    )  # fmt: skip
     dataset = read(asked, strict=asked.strict)
     if as_json:
         print(json.dumps(dataset.report.plain(), ensure_ascii=False))
     elif not quiet:
-        say.inspection(dataset.report.plain())
+        look = _look(
+            recipe, items=items, events=events, users=users, train=train_file, valid=valid_file, test=test_file
+        )
+        say.inspection(dataset.report.plain(), f"{look} --json")
     if report is not None:
         from sensorium.evaluate.gallery import gallery
 
@@ -297,6 +345,8 @@ def _recipe(
     if path is None and not (events or train or items):
         raise RecipeError("nothing to read; give a recipe, or --items FILE --events FILE")
     if path is not None:
+        if {suffix.lower() for suffix in path.suffixes} & TABLES:
+            raise RecipeError(f"{path}: a table, where a recipe belongs; give tables with --items FILE --events FILE")
         recipe = read_recipe(path)
         if split:
             recipe = replace(recipe, split=read_settings(type(recipe.split), {"by": split}, where="--split"))
@@ -307,7 +357,42 @@ def _recipe(
     if encode:
         chosen = dict(entry.partition("=")[::2] for entry in encode)
         recipe = replace(recipe, encode={**recipe.encode, **chosen})
-    return replace(recipe, seed=recipe.seed if seed is None else seed, strict=recipe.strict or strict)
+    return recipe.seeded(seed, strict=strict)
+
+
+def _look(recipe: Path | None, **tables: Sequence[Path] | None) -> str:
+    """The command that shows all that reading found."""
+    if recipe is not None:
+        return f"sensorium inspect {recipe}"
+    return " ".join(
+        ["sensorium inspect", *(f"--{name} {file}" for name, files in tables.items() for file in files or ())]
+    )
+
+
+def _read(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What reading found, for a program: counts, and why how many rows were rejected; the rows are told by inspect."""
+    counts = found["counts"]
+    return {
+        "counts": counts, "rows": found["rows"], "rejected": sum(found["reasons"].values()),
+        "reasons": found["reasons"], "missing": counts.get("missing", 0), "notes": found["notes"],
+    }  # fmt: skip
+
+
+def _modalities(material: Material) -> dict[str, dict[str, int]]:
+    """How many items have each modality; one of which no file could be read, or none is there, is listed with 0."""
+    items = len(material.dataset.catalog)
+    names = dict.fromkeys([*material.dataset.catalog.content, *material.views])
+    have = {name: int(view.present.sum()) for name, view in material.views.items()}
+    return {
+        name: {"present": have.get(name, 0), "of": items, "computed": int(material.computed.get(name, 0))}
+        for name in names
+    }
+
+
+def _done(engine: Any, **told: Any) -> None:
+    """The last line of --json."""
+    told["problems"] = [str(problem) for problem in engine.problems]
+    print(json.dumps({"stage": "done", **told}, ensure_ascii=False))
 
 
 def _misused(error: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from sensorium.rank.query import Ranking
 
 
+FIRST = 5  # rejected rows, missing files and contents left out that a command names; the rest is counted
+
+
 def training(summary: dict[str, Any]) -> None:
     """What was read and encoded, what validation tried, and what was kept."""
     sizes = summary["sizes"]
     print(
         f"{sizes['items']:,} items, {sizes['users']:,} people, {sizes['events']:,} events; "
-        f"{summary['rejected']} rows rejected"
+        f"{summary['rejected']:,} rows rejected"
     )
-    for modality, share in summary["modalities"].items():
-        print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
-    for line in summary["problems"][:10]:
-        print(f"  left out: {line}")
+    encoded(summary["modalities"], summary["problems"])
     if summary["trials"]:
         table = _table("recommender", "ndcg@10 (validation)", "recall@10 (validation)")
         for trial in summary["trials"]:
@@ -31,7 +31,55 @@ def training(summary: dict[str, Any]) -> None:
     print(f"{'kept' if summary['trials'] else 'recommender'}: {summary['recommender']}")
 
 
-def ranking(found: Ranking, explain: bool) -> None:
+def encoded(modalities: Mapping[str, Mapping[str, int]], problems: Sequence[object]) -> None:
+    """How many items have each modality, and what could not be encoded."""
+    for modality, share in modalities.items():
+        print(f"  {modality:<12} {share['present']:>7,} of {share['of']:,} items, {share['computed']:,} newly encoded")
+    left_out(problems)
+
+
+def left_out(problems: Sequence[object]) -> None:
+    """The first contents that could not be encoded, and how many more there are."""
+    for problem in problems[:FIRST]:
+        print(f"  left out: {problem}")
+    if len(problems) > FIRST:
+        print(f"  left out: and {len(problems) - FIRST:,} more")
+
+
+def reading(report: Mapping[str, Any], look: str, *, columns: bool = False, most: int = FIRST) -> None:
+    """What reading found, of `Report.plain()`: with `columns` what each was taken for; what was rejected; what is missing.
+
+    `look` is the command that shows the rest.
+    """
+    if columns:
+        for file, taken in report["taken"].items():
+            print(f"{Path(file).name}: " + "; ".join(f"{column} is {role}" for column, role in taken.items()))
+    reasons = report["reasons"]
+    for reason, count in reasons.items():
+        print(f"rejected {_rows(count)}: {reason}")
+    for row in report["rejected"][:most]:
+        print(f"  {row['file']}, line {row['line']}: {row['reason']}")
+    _more(sum(reasons.values()) - most, look)
+    gone = report["counts"].get("missing", len(report["missing"]))
+    if gone:
+        print(f"missing {gone:,} media {'file' if gone == 1 else 'files'}")
+    for entry in report["missing"][:most]:
+        print(f"  missing: {entry['path']} ({entry['file']}, line {entry['line']})")
+    _more(gone - most, look)
+    for note in report["notes"]:
+        print(f"note: {note}")
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
+
+
+def _more(count: int, look: str) -> None:
+    if count > 0:
+        print(f"  and {count:,} more; see: {look}")
+
+
+def ranking(found: Ranking, explain: bool, *, notes: bool = True) -> None:
     """The recommended items, with the reasons where they were asked for."""
     table = _table("", "item", "title", "score", *(["because of"] if explain else []))
     for place, entry in enumerate(found.items, 1):
@@ -46,7 +94,7 @@ def ranking(found: Ranking, explain: bool) -> None:
             row.append("\n".join([*parts, f"{rest:+.3f} the rest"]))
         table.add_row(*row)
     _show(table)
-    for note in found.notes:
+    for note in found.notes if notes else ():
         print(f"note: {note}")
 
 
@@ -72,7 +120,7 @@ def evaluation(figures: dict[str, Any]) -> None:
     _show(table)
 
 
-def inspection(report: dict[str, Any]) -> None:
+def inspection(report: dict[str, Any], look: str) -> None:
     """What was read, what each column was taken for, what was rejected and what is missing."""
     print("  ".join(f"{name}: {count:,}" for name, count in report["counts"].items()))
     table = _table("file", "column", "taken for")
@@ -80,14 +128,7 @@ def inspection(report: dict[str, Any]) -> None:
         for column, role in columns.items():
             table.add_row(Path(file).name, column, role)
     _show(table)
-    for reason, count in report["reasons"].items():
-        print(f"rejected {count:,} rows: {reason}")
-    for row in report["rejected"][:20]:
-        print(f"  {row['file']}, line {row['line']}: {row['reason']}")
-    for entry in report["missing"][:20]:
-        print(f"  missing: {entry['path']} ({entry['file']}, line {entry['line']})")
-    for note in report["notes"]:
-        print(f"note: {note}")
+    reading(report, look, most=20)
 
 
 def _table(*columns: str) -> Any:

@@ -146,5 +146,6 @@ def test_a_stopped_training_leaves_no_half_run_and_keeps_encodings(world, tmp_pa
     _, told = process.communicate(timeout=60)
     assert process.returncode == code, told
     assert "Traceback" not in told
+    assert told.count("sensorium: stopped;") == (sign is signal.SIGINT)
     assert not list(tmp_path.glob("run/snapshots/*"))
     assert not (tmp_path / "run/current").exists()
