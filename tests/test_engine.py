@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from sensorium.checks.worlds import write_demo
+from sensorium.data.ids import Ids
+from sensorium.data.vectors import Vectors
 from sensorium.engine import Engine, Live
 from sensorium.errors import DataError, RecipeError, SnapshotError, UnknownId
 from sensorium.models.blend import Blend
@@ -200,6 +202,52 @@ def test_forgetting_equals_never_having_known(engine, recipe, world, tmp_path):
     assert len(list((engine.folder / "snapshots").iterdir())) == 1
     with pytest.raises(UnknownId):
         engine.forget("p007")
+
+
+def presence(snapshot) -> dict[str, tuple[int, int]]:
+    return {name: (int(view.present.sum()), len(view)) for name, view in snapshot.views.items() if name != "reviews"}
+
+
+def test_learning_anew_loses_no_media_wherever_it_is_called_and_whatever_files_are_gone(world, tmp_path, monkeypatch):
+    shutil.copytree(world / "world", tmp_path / "world")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    relative = replace(read_recipe("world/demo.toml"), recommender=ItemKnn())
+    engine = Engine.train(relative, "run", cache=world / "cache")
+    before, engine.folder = engine.snapshot, tmp_path / "run"
+    assert b'"files":["world/' not in (next((tmp_path / "run/snapshots").iterdir()) / "catalog.jsonl").read_bytes()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    engine.observe([{"user": "p001", "item": before.catalog.ids[0]}])
+    engine.refresh()
+    assert presence(engine.snapshot) == presence(before)
+    assert not engine.problems
+    pictures = sorted((tmp_path / "world/media").glob("*.jpg"))[:5]
+    for path in pictures:
+        path.unlink()
+    engine.refresh()
+    assert presence(engine.snapshot) == presence(before)
+    np.testing.assert_array_equal(engine.snapshot.views["image"].values, before.views["image"].values)
+    assert sorted({Path(problem.file).name for problem in engine.problems}) == [path.name for path in pictures]
+    assert all("its vector of before is kept" in str(problem) for problem in engine.problems)
+    engine.forget("p001")
+    assert presence(engine.snapshot) == presence(before)
+    assert len({problem.file for problem in engine.problems}) == 5
+    assert engine.summary()["problems"]
+    engine.close()
+
+
+def test_vectors_of_two_encoders_are_never_mixed():
+    from sensorium.refresh import _kept
+
+    two, ids = np.array([True, False]), Ids("ab")
+    old = Vectors(np.ones((2, 3), np.float32), np.array([True, True]), "one")
+    new = Vectors(np.full((2, 3), 2, np.float32) * two[:, None], two, "one")
+    np.testing.assert_array_equal(_kept({"image": new}, {"image": old}, ids, set())["image"].values[:, 0], [2, 1])
+    np.testing.assert_array_equal(
+        _kept({"image": new}, {"image": old}, ids, {("image", "a")})["image"].values[:, 0], [1, 1]
+    )
+    other = _kept({"image": replace(new, source="two")}, {"image": old}, ids, set())["image"]
+    assert (other.source, other.present.tolist()) == ("two", [True, False])
 
 
 def test_somebody_known_from_the_log_alone_is_forgotten_with_the_item_they_brought(engine):

@@ -149,7 +149,7 @@ class Engine:
         if recipe.answer.rules:  # a rule that no request could keep is told now, not after the training
             columns = look_up(material.dataset.catalog, material.dataset.events).columns
             allowed(len(material.dataset.catalog), columns, parse_rules(recipe.answer.rules))
-        snapshot = building.build(material, recipe, progress=progress)
+        snapshot = snapshots.placed(building.build(material, recipe, progress=progress))
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
@@ -348,7 +348,7 @@ class Engine:
             else:
                 more, self.report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
             after, self.problems = added(before, more, self.cache, progress=progress)
-            self._swap(after)
+            self._swap(snapshots.placed(after))
             return len(after.catalog) - len(before.catalog)
 
     def hide(self, item: str, *, hidden: bool = True) -> None:
@@ -359,10 +359,14 @@ class Engine:
             self._swap(replace(self.snapshot, hidden=tuple(sorted(rows))))
 
     def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
-        """Learn from everything observed so far; returns how many events were new."""
+        """Learn from everything observed so far; returns how many events were new.
+
+        Media that can be read no longer keep what they gave; `problems` names them.
+        """
         with self._writing, self._turn():
             entries = self._entries()
-            self._swap(refreshed(self.snapshot, entries, self.cache, retune=retune, progress=progress))
+            after, self.problems = refreshed(self.snapshot, entries, self.cache, retune=retune, progress=progress)
+            self._swap(after)
             self._unsaved = [e for e in self._unsaved if e.position > self.snapshot.position]
             return len(entries)
 
@@ -378,7 +382,8 @@ class Engine:
             if self._log is not None:
                 self._log.erase(user)
             self._unsaved = [entry for entry in self._unsaved if entry.user != user]
-            self._swap(forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress), only=True)
+            after, self.problems = forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress)
+            self._swap(after, only=True)
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False) -> None:
         name = _keep(snapshot, self.folder, only=only) if self.folder is not None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,36 +50,69 @@ def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids
 
 def refreshed(
     snapshot: Snapshot, entries: Sequence[Entry], cache: Path, *, retune: bool = False, progress: Progress = silent
-) -> Snapshot:
+) -> tuple[Snapshot, list[Problem]]:
     """The next snapshot: the events so far and those of the log, learnt anew with the settings that validation chose.
 
-    `retune` chooses the settings again. Nothing that was encoded is encoded again. **Cost** one training.
+    `retune` chooses the settings again. Nothing that was encoded is encoded again; what can be encoded no longer (a
+    picture is gone) keeps the vector that it had, and is told among the problems. **Cost** one training.
     """
     recipe = read_recipe_text(snapshot.recipe)
     dataset = _dataset(snapshot, entries, recipe)
     material = encoded(
         dataset, recipe, cache, encoders=snapshot.encoders, people_encoders=snapshot.people_encoders, progress=progress
     )
+    lost = {(problem.modality, problem.item) for problem in material.problems if _is_gone(problem)}
     material = replace(
-        material, views=_kept(material.views, snapshot.views, len(dataset.catalog)),
-        people_views=_kept(material.people_views, snapshot.people_views, len(dataset.user_ids)),
+        material, views=_kept(material.views, snapshot.views, dataset.catalog.ids, lost),
+        people_views=_kept(material.people_views, snapshot.people_views, dataset.user_ids, lost),
     )  # fmt: skip
     position = max([snapshot.position, *(entry.position for entry in entries)])
     fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
-    return replace(
+    fresh = replace(
         fresh, recipe=snapshot.recipe, position=position, hidden=snapshot.hidden,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
     )  # fmt: skip
+    return fresh, [_told(problem, snapshot, fresh) for problem in material.problems]
 
 
-def _kept(now: Mapping[str, Vectors], before: Mapping[str, Vectors], count: int) -> Mapping[str, Vectors]:
-    """The views, with those that were given as vectors: no content stands behind them, so they are carried over."""
+def _is_gone(problem: Problem) -> bool:
+    """Whether a problem is that a file is not there any more, rather than what is in it."""
+    return bool(problem.file) and not Path(problem.file).exists()
+
+
+def _told(problem: Problem, before: Snapshot, after: Snapshot) -> Problem:
+    """The problem, with a word on it where the item keeps the vector that it had."""
+    for ids, old, views in (
+        (before.catalog.ids, before.views, after.views), (before.user_ids, before.people_views, after.people_views)
+    ):  # fmt: skip
+        if problem.item in ids and problem.modality in old and problem.modality in views:
+            row, had, has = ids.row(problem.item), old[problem.modality], views[problem.modality]
+            if had.present[row] and has.present[row] and (had.values[row] == has.values[row]).all():
+                return replace(problem, reason=f"{problem.reason}; its vector of before is kept")
+    return problem
+
+
+def _kept(
+    now: Mapping[str, Vectors], before: Mapping[str, Vectors], ids: Ids, lost: Set[tuple[str, str]]
+) -> Mapping[str, Vectors]:
+    """The views, where a row that has no vector now, or one of fewer files (`lost`), keeps the one that it had.
+
+    So ready vectors, of which a snapshot holds no content, are carried over. A row is never mixed among those of
+    another encoder; a modality of which nothing can be encoded any more is carried over as a whole.
+    """
     kept = dict(now)
-    for modality, view in before.items():
-        lost = modality not in now or not now[modality].present.any()
-        if lost and modality not in (REVIEWS, "none") and view.present.any():
-            kept[modality] = view.extended(Vectors.absent(count - len(view), view.size, view.source))
+    for modality, old in before.items():
+        if modality in (REVIEWS, "none") or not old.present.any():
+            continue
+        old = old.extended(Vectors.absent(len(ids) - len(old), old.size, old.source))
+        new = now.get(modality)
+        if new is None or not new.present.any():
+            kept[modality] = old
+        elif (new.source, new.size) == (old.source, old.size):
+            gone = np.array([(modality, name) in lost for name in ids], bool)
+            take = old.present & (~new.present | gone)
+            kept[modality] = Vectors(np.where(take[:, None], old.values, new.values), new.present | take, new.source)
     return kept
 
 
@@ -124,7 +157,7 @@ def added(
 
 def forgotten(
     snapshot: Snapshot, user: str, entries: Sequence[Entry], cache: Path, *, progress: Progress = silent
-) -> Snapshot:
+) -> tuple[Snapshot, list[Problem]]:
     """A snapshot that never knew a person: their row, their profile and every event are gone, and all is learnt anew.
 
     `entries` is the log without that person. Rows of people move up, as if they had never been there; items known from

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,25 @@ def _object(tree: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
         raise SnapshotError(f"the manifest names {tree['class']!r}, which is no dataclass")
     fields = {name: rebuilt(value, arrays) for name, value in tree["fields"].items()}
     return kind(**fields)
+
+
+def placed(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with the absolute places of its media: a run is opened from other folders than it was trained in."""
+    people = snapshot.people and _placed(snapshot.people)
+    return dataclasses.replace(snapshot, catalog=_placed(snapshot.catalog), people=people)
+
+
+def _placed(catalog: Catalog) -> Catalog:
+    content: dict[str, Sequence[Content | None]] = dict(catalog.content)
+    for modality, column in catalog.content.items():
+        if any(isinstance(one, Media) for one in column):
+            content[modality] = [
+                dataclasses.replace(one, paths=tuple(Path(os.path.abspath(path)) for path in one.paths))
+                if isinstance(one, Media)
+                else one
+                for one in column
+            ]
+    return dataclasses.replace(catalog, content=content)
 
 
 # --- catalogues ---------------------------------------------------------------------------------------------------
