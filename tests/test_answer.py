@@ -102,6 +102,41 @@ def test_hidden_excluded_and_repeated(world):
     assert empty.notes
 
 
+def test_a_kind_that_the_recipe_counts_against_an_item_keeps_it_away(world):
+    weights = {"view": 1.0, "banned": -4.0, "skip": 2.0}
+    query = Query(user="red", k=10, repeat=True)
+    banned = answer(world, query, acts("i2", kind="banned", user="red"), weights=weights)
+    assert "i2" not in banned.ids()
+    assert "i0" in banned.ids()
+    assert "i2" in answer(world, query, acts("i2", kind="skip", user="red"), weights=weights).ids()
+    # In the snapshot as in the log.
+    events = replace(world.events, kinds=("view", "banned"), kind=np.array([0, 1, 0, 0, 0, 0], np.int16))
+    known = answer(replace(world, events=events), query, weights=weights)
+    assert "i2" not in known.ids()
+    assert "i0" in known.ids()
+
+
+def test_what_a_query_is_for_or_against_weighs_what_the_recipe_says(world):
+    from sensorium.rank.history import history_of
+    from sensorium.rank.lookup import look_up
+
+    events = replace(world.events, kinds=("view", "banned"))
+    lookup, weights = look_up(world.catalog, events), {"view": 2.0, "banned": -4.0}
+    asked = history_of(events, lookup, -1, like=[3], unlike=[5], weights=weights)
+    assert [asked.kinds[kind] for kind in asked.kind] == ["banned", "view"]
+    assert asked.weight.tolist() == [-4.0, 2.0]
+    usual = history_of(world.events, lookup, -1, unlike=[5])
+    assert [usual.kinds[kind] for kind in usual.kind] == ["dislike"]
+
+
+def test_reviews_have_a_scale_as_ratings_have(world):
+    from sensorium.rank.lookup import look_up
+
+    value = np.array([1, 5, 2, 3, 4, np.nan], np.float32)
+    assert look_up(world.catalog, replace(world.events, kinds=("review",), value=value)).scale == 2.0
+    assert look_up(world.catalog, replace(world.events, value=value)).scale == 0.0  # seconds watched, say
+
+
 def test_unknown_items_are_told(world):
     with pytest.raises(UnknownId, match="i99"):
         answer(world, Query(like=("i99",)))

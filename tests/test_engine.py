@@ -19,7 +19,7 @@ from sensorium.errors import DataError, RecipeError, SnapshotError, UnknownId
 from sensorium.models.blend import Blend
 from sensorium.models.content import Content
 from sensorium.models.itemknn import ItemKnn
-from sensorium.recipe import Recipe, read_recipe
+from sensorium.recipe import Recipe, dump, read_recipe, read_recipe_text
 
 BLEND = Blend(use=("content", "itemknn"))
 
@@ -133,6 +133,16 @@ def test_the_recipe_says_what_a_request_leaves_open(engine):
     assert plain[0] not in everything
     # The request's own exclusions are added, and its repeat goes before the recipe's.
     assert items(engine.recommend(person, k=60, diversity=0, repeat=False, exclude=[plain[1]])) == plain[2:]
+
+
+def test_a_kind_is_known_however_it_is_written(engine):
+    snapshot = engine.snapshot
+    recipe = read_recipe_text(snapshot.recipe)
+    recipe = replace(recipe, events=replace(recipe.events, kinds={"Was Banned": -4.0}))
+    engine._live = Live(replace(snapshot, recipe=dump(recipe)))
+    first = items(engine.recommend("new", k=1, repeat=True))[0]
+    engine.observe([{"user": "new", "item": first, "kind": "was-banned"}])
+    assert first not in items(engine.recommend("new", k=60, repeat=True))
 
 
 def test_the_rules_of_a_recipe_and_of_a_request_must_both_hold(engine):

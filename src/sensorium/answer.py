@@ -58,7 +58,7 @@ def answer(
     tables = lookup or look_up(catalog, events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
-    without = _without(snapshot, query, history, notes)
+    without = _without(snapshot, query, history, weights, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
     pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
     if not len(pool.rows):
@@ -94,21 +94,24 @@ def _history(
         notes.append(f"{len(unknown)} live events are for items not in this run, such as {unknown[0]!r}")
     like, unlike = ([items.row(name) for name in names] for names in (query.like, query.unlike))
     history = history_of(
-        events, tables, user, acts=acts, people=snapshot.features.people, like=like, unlike=unlike, now=query.now
-    )
+        events, tables, user, acts=acts, people=snapshot.features.people, like=like, unlike=unlike, now=query.now,
+        weights=weights,
+    )  # fmt: skip
     if user < 0 and query.user is not None and not acts:
         notes.append(f"no events of user {query.user!r} in this run: answered as a stranger")
     return history
 
 
-def _without(snapshot: Answering, query: Query, history: Histories, notes: list[str]) -> Rows:
+def _without(
+    snapshot: Answering, query: Query, history: Histories, weights: Mapping[str, float], notes: list[str]
+) -> Rows:
     """Rows that may not be recommended whatever their score."""
     ids = snapshot.catalog.ids
     excluded = ids.rows(query.exclude)
     if (excluded < 0).any():
         notes.append(f"{int((excluded < 0).sum())} excluded ids are not in this run")
     named = ids.rows([*query.like, *query.unlike])
-    seen = rejected(history) if query.repeat else history.item.astype(np.int64)
+    seen = rejected(history, weights) if query.repeat else history.item.astype(np.int64)
     hidden = np.fromiter(snapshot.hidden, np.int64)
     return np.concatenate([excluded[excluded >= 0], named, seen, hidden])
 

@@ -295,6 +295,7 @@ class Engine:
         A mapping has `user`, `item`, and may have `kind` (view), `value`, `time` (now), `text`, `key`.
         """
         entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
+        entries = [replace(entry, kind=folded(entry.kind)) for entry in entries]
         if self._log is not None:
             return self._log.append(entries)
         begin = self.snapshot.position + len(self._unsaved)

@@ -70,11 +70,13 @@ def usual_rating(events: Events, lookup: Lookup, user: int) -> float | None:
 def history_of(
     events: Events, lookup: Lookup, user: int, *, acts: Sequence[Act] = (), people: Vectors | None = None,
     like: Sequence[int] = (), unlike: Sequence[int] = (), now: float | None = None,
+    weights: Mapping[str, float] = KINDS,
 ) -> Histories:  # fmt: skip
     """One history (B = 1): the snapshot's events of a row (−1: nobody), then `acts` by time, then the query's items.
 
     `unlike` and `like` are events of this moment, `like` the newest. `now` defaults to the newest event's time, else to
-    the last of the snapshot. A kind that the snapshot does not know is added after its own. Cost O(own events).
+    the last of the snapshot. A kind that the snapshot does not know is added after its own. `weights` are those of the
+    recipe's kinds. Cost O(own events).
     """
     mine = lookup.by_user.of(user)
     acts = sorted(acts, key=lambda act: act.time)
@@ -82,12 +84,12 @@ def history_of(
     if acts:
         end = max(end, acts[-1].time) if events.timed else end + len(acts)
     moment = end if now is None else now
-    against = next((kind for kind in events.kinds if KINDS.get(kind, 1.0) < 0), "dislike")
-    in_favour = next((k for k in ("view", "click", "play") if k in events.kinds), _usual_kind(events))
+    against, strength = _against(events, weights)
+    in_favour = _in_favour(events, weights)
     fresh = [
         *acts,
-        *(Act(item, against, KINDS[against], moment) for item in unlike),
-        *(Act(item, in_favour, KINDS.get(in_favour, 1.0), moment) for item in like),
+        *(Act(item, against, strength, moment) for item in unlike),
+        *(Act(item, in_favour, weights.get(in_favour, 1.0), moment) for item in like),
     ]
     kinds = (*events.kinds, *dict.fromkeys(act.kind for act in fresh if act.kind not in events.kinds))
     time = np.concatenate([events.time[mine], np.array([act.time for act in fresh], np.float64)])
@@ -109,13 +111,22 @@ def history_of(
     )  # fmt: skip
 
 
-def rejected(history: Histories) -> np.ndarray:
-    """The rows of a history's items whose newest event speaks against them."""
-    against = np.array([KINDS.get(kind, 1.0) < 0 for kind in history.kinds] or [False])[history.kind]
+def rejected(history: Histories, weights: Mapping[str, float] = KINDS) -> np.ndarray:
+    """The rows of a history's items whose newest event is of a kind that speaks against them."""
+    against = np.array([weights.get(kind, 1.0) < 0 for kind in history.kinds] or [False])[history.kind]
     items, newest = np.unique(history.item[::-1], return_index=True)
     return items[against[::-1][newest]].astype(np.int64)
 
 
-def _usual_kind(events: Events) -> str:
-    """The kind that speaks for an item and stands first; `view` where there is none."""
-    return next((kind for kind in events.kinds if KINDS.get(kind, 1.0) > 0), "view")
+def _against(events: Events, weights: Mapping[str, float]) -> tuple[str, float]:
+    """The kind that speaks against an item, and its weight: the first in the data, else a usual one."""
+    for kind in (*events.kinds, "dislike", *weights):
+        if weights.get(kind, KINDS.get(kind, 1.0)) < 0:
+            return kind, weights.get(kind, KINDS.get(kind, 1.0))
+    return "dislike", KINDS["dislike"]
+
+
+def _in_favour(events: Events, weights: Mapping[str, float]) -> str:
+    """The kind that speaks for an item: of looking at it, else the first in the data, else `view`."""
+    looking = [kind for kind in ("view", "click", "play") if kind in events.kinds]
+    return next((kind for kind in (*looking, *events.kinds) if weights.get(kind, 1.0) > 0), "view")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sensorium.arrays import Floats, Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import ATTRIBUTES, Attributes
-from sensorium.data.events import Events, confidence
+from sensorium.data.events import RATED, Events, confidence
 
 HALF_LIFE_SECONDS = 90 * 86400.0  # after which an event counts half for popularity
 
@@ -61,7 +61,7 @@ def look_up(catalog: Catalog, events: Events) -> Lookup:
     count = np.bincount(events.item, minlength=len(catalog))
     popularity = _popularity(events, len(catalog))
     order = np.argsort(-popularity, kind="stable")
-    rated = events.value[np.isfinite(events.value) & (_kind(events, "rating"))]
+    rated = events.value[np.isfinite(events.value) & _rates(events)]
     return Lookup(
         by_user=places(events.user, events.users), by_item=places(events.item, len(catalog)),
         popularity=popularity, popular=order[popularity[order] > 0], new=np.flatnonzero(count == 0)[::-1].copy(),
@@ -90,9 +90,9 @@ def _popularity(events: Events, items: int) -> Floats:
     return np.bincount(events.item, worth, minlength=items).astype(np.float32)
 
 
-def _kind(events: Events, name: str) -> NDArray[np.bool_]:
-    place = events.kinds.index(name) if name in events.kinds else -1
-    return events.kind == place
+def _rates(events: Events) -> NDArray[np.bool_]:
+    """Which events are ratings, whatever the file calls them."""
+    return np.array([kind in RATED for kind in events.kinds] or [False])[events.kind]
 
 
 def _columns(catalog: Catalog) -> dict[str, Column]:
