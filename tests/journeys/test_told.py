@@ -21,7 +21,8 @@ def called(monkeypatch, *words: object) -> int:
     return int(left.value.code or 0)
 
 
-TABLES = ["--items", "items.csv", "--events", "events.csv"]
+def tables(folder: Path) -> list[str]:
+    return ["--items", str(folder / "items.csv"), "--events", str(folder / "events.csv")]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def here(monkeypatch, spoilt) -> Path:
 def test_train_and_evaluate_tell_in_words(monkeypatch, capsys, here):
     sounds = len(list(here.glob("media/*.wav")))
     for words in (
-        ["train", *TABLES, "--model", "itemknn", "--out", "run"],
-        ["evaluate", *TABLES, "--model", "itemknn", "--no-knockout", "--json", "out.json"],
+        ["train", *tables(here), "--model", "itemknn", "--out", "run"],
+        ["evaluate", *tables(here), "--model", "itemknn", "--no-knockout", "--json", "out.json"],
     ):
         assert called(monkeypatch, *words) == 0
         told = capsys.readouterr().out
@@ -58,7 +59,7 @@ def test_train_and_evaluate_tell_in_words(monkeypatch, capsys, here):
         assert "rejected 4 rows: no id" in told
         assert "rejected 3 rows: no item" in told
         assert "items.csv, line 26: no id" in told
-        assert f"and 2 more; see: sensorium inspect {' '.join(TABLES)}" in told
+        assert f"and 2 more; see: sensorium inspect {' '.join(tables(here))}" in told
         assert "missing 1 media file\n" in told
         assert "  audio              0 of 24 items" in told
         assert f"left out: and {sounds - say.FIRST} more" in told
@@ -70,18 +71,18 @@ def test_train_and_evaluate_tell_in_words(monkeypatch, capsys, here):
 
 
 def test_add_observe_refresh_and_forget_tell_too(monkeypatch, capsys, here):
-    assert called(monkeypatch, "train", *TABLES, "--model", "itemknn", "--out", "run2", "--quiet") == 0
+    assert called(monkeypatch, "train", *tables(here), "--model", "itemknn", "--out", "run2", "--quiet") == 0
     assert capsys.readouterr() == ("", "")
     (here / "new.csv").write_text("item_id,title\nnew,A quiet train\n,nameless\n", "utf-8")
     (here / "today.csv").write_text("user_id,item_id\np001,new\np001,\n", "utf-8")
-    assert called(monkeypatch, "add", "run2", "--items", "new.csv") == 0
+    assert called(monkeypatch, "add", "run2", "--items", here / "new.csv") == 0
     assert "rejected 1 row: no id" in capsys.readouterr().out
     assert called(monkeypatch, "observe", "run2", "--events", "today.csv") == 0
     told = capsys.readouterr().out
     assert "rejected 1 row: no item" in told
     assert "1 event noted" in told
     for words in (
-        ["add", "run2", "--items", "new.csv"], ["observe", "run2", "--events", "today.csv"], ["refresh", "run2"],
+        ["add", "run2", "--items", here / "new.csv"], ["observe", "run2", "--events", "today.csv"], ["refresh", "run2"],
         ["forget", "run2", "--user", "p001"],
     ):  # fmt: skip
         assert called(monkeypatch, *words, "--json") == 0
@@ -98,7 +99,7 @@ def test_add_observe_refresh_and_forget_tell_too(monkeypatch, capsys, here):
 def test_the_recipe_answers_where_an_option_is_left_out(monkeypatch, capsys, here):
     recipe = (here / "demo.toml").read_text("utf-8")
     (here / "usual.toml").write_text(f"{recipe}\n[answer]\nk = 3\n", "utf-8")
-    assert called(monkeypatch, "train", "usual.toml", "--model", "popularity", "--out", "usual", "--quiet") == 0
+    assert called(monkeypatch, "train", here / "usual.toml", "--model", "popularity", "--out", "usual", "--quiet") == 0
     for words, count in (([], 3), (["-k", "2"], 2), (["--k", "4"], 4)):
         assert called(monkeypatch, "recommend", "usual", *words, "--json") == 0
         assert len(json.loads(capsys.readouterr().out)["items"]) == count
