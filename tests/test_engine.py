@@ -293,6 +293,22 @@ def test_words_find_items(engine, world):
         engine.search("  ")
 
 
+@pytest.mark.parametrize("k", [0, -3, 1001, 2.5, True])
+def test_a_search_for_no_number_of_items_is_refused(engine, k):
+    with pytest.raises(RecipeError, match=r"search: k is .*; ask for 1 to 1000 results"):
+        engine.search("snow", k=k)
+
+
+def test_a_search_by_what_is_not_there_or_by_two_things_is_refused(engine, tmp_path):
+    with pytest.raises(DataError, match=r"search: .*gone\.png: No such file or directory"):
+        engine.search(image=tmp_path / "gone.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"search: .*broken\.png: "):
+        engine.search(image=tmp_path / "broken.png")
+    with pytest.raises(DataError, match="one of them at a time"):
+        engine.search("snow", image=tmp_path / "gone.png")
+
+
 def test_an_evaluation_is_the_same_twice(recipe, world):
     from sensorium.evaluate.run import evaluated
 

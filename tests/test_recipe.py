@@ -88,7 +88,14 @@ def test_every_closed_form_recommender_is_made_and_dumped(name):
         ("item = 1", r"r\.toml: unknown key 'item'; did you mean 'items'"),
         ("[items]\nimages = 'a'", r"r\.toml \[items\]: unknown key 'images'; did you mean 'image'"),
         ("[items]\nattributes = { a = 'nubmer' }", "did you mean 'number'"),
-        ("[items]\nfiles = 3", r"r\.toml \[items\]"),
+        ("[items]\nfiles = 3", r"r\.toml \[items\]\.files: 3 should be a file name or a list of them$"),
+        ("[items]\nfiles = ['a', 3]", "should be a file name or a list of them$"),
+        ("[items]\nimage = { a = 'b' }", r"\[items\]\.image: .* should be a text or a list of them$"),
+        ("[events.kind]\nview = 2", r"r\.toml \[events\]\.kind is no table of keys; did you mean 'kinds'"),
+        ("[events.kinds]\nview = nan", r"r\.toml \[events\.kinds\] view: nan should be a number from -1000 to 1000$"),
+        ("[events.kinds]\nview = -inf", "-inf should be a number"),
+        ("[events.kinds]\nview = 1e300", r"1e\+300 should be a number"),
+        ("[events.kinds]\nview = 'x'", "'x' should be a number"),
         ("items = 3", "should be a table"),
         ("recommender = 'eese'", "did you mean 'ease'"),
         ("[recommender]\nl2 = 3", "name"),
@@ -144,6 +151,12 @@ def test_the_command_line_says_the_same():
         recipe_of(items="a", recommender="blendd")
     with pytest.raises(RecipeError, match="belong together"):
         recipe_of(events="a", split="given")
+
+
+def test_a_hint_names_each_word_once():
+    from sensorium.settings import nearest
+
+    assert nearest("zzzz", ["view", "buy", "view"]) == "known: view, buy"
 
 
 def test_the_tables_hold_settings_classes():

@@ -40,7 +40,7 @@ from sensorium.feedback.log import Entry, Log
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Rule, parse_rules
+from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
 from sensorium.refresh import added, forgotten, refreshed
 from sensorium.snapshot import Snapshot
@@ -223,7 +223,11 @@ class Engine:
         return answer(live, query, happened, lookup=live.lookup, weights=live.weights)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
-        """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips."""
+        """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips.
+
+        **Raises** DataError where it is given neither or both, or the picture cannot be read; RecipeError for `k`.
+        """
+        check_count(k, "search")
         live = self._live
         query = self._asked(words, image)
         modality, content = query
@@ -247,7 +251,10 @@ class Engine:
         ]
 
     def _asked(self, words: str | None, image: Path | None) -> tuple[str, Content]:
-        if words is not None and words.strip():
+        told = words is not None and bool(words.strip())
+        if told and image is not None:
+            raise DataError("search: words and a picture are given; search for one of them at a time")
+        if words is not None and told:
             return TEXT, Text((("query", words),))
         if image is not None:
             return "image", Media((Path(image),))
@@ -258,7 +265,8 @@ class Engine:
         encoders = open_encoders(page, read_recipe_text(self.snapshot.recipe).encode)
         done = encode(page, encoders, Cache(self.cache), progress=silent)
         if done.problems:
-            raise DataError(f"search: {done.problems[0].reason}")
+            problem = done.problems[0]
+            raise DataError(f"search: {problem.file + ': ' if problem.file else ''}{problem.reason}")
         return done.views[modality]
 
     def _search_alike(self, modality: str, content: Content, k: int) -> list[Found]:

@@ -84,6 +84,7 @@ FUSIONS = Classes(
     gated="fuse.gated:Gated",
     align="fuse.align:Align",
 )
+HEAVIEST = 1000.0  # what one event may weigh at most, for or against its item
 MODALITIES = ("text", "image", "audio", "video", "attributes")
 
 
@@ -127,6 +128,12 @@ class Recipe(Sources):
 
     def __post_init__(self) -> None:
         _check_seed(self.seed)
+        for kind, weight in self.events.kinds.items():
+            if not abs(weight) <= HEAVIEST:  # nor NaN
+                raise RecipeError(
+                    f"{self.where or 'recipe'} [events.kinds] {kind}: {weight!r} should be a number from "
+                    f"{-HEAVIEST:g} to {HEAVIEST:g}"
+                )
 
     def seeded(self, seed: int | None = None, *, strict: bool = False) -> Recipe:
         """This recipe with another seed (None: its own), and strict where either is. **Raises** RecipeError."""
@@ -262,12 +269,25 @@ def _section(kind: type[S], raw: Mapping[str, Any], name: str, where: str) -> S:
     for word, value in table.items():
         hint = hints.get(word)
         options = typing.get_args(hint) if typing.get_origin(hint) is not tuple else (hint,)
-        if isinstance(value, str) and any(typing.get_origin(option) is tuple for option in options):
+        several = any(typing.get_origin(option) is tuple for option in options)
+        if isinstance(value, str) and several:
             value = [value] if value else []
+        elif several and not (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)):
+            one = "a file name" if word == "files" else "a text"
+            raise RecipeError(f"{key}.{word}: {value!r} should be {one} or a list of them")
+        tables = [name for name, kind_of in hints.items() if _takes_table(kind_of)]
+        if isinstance(value, Mapping) and word in hints and word not in tables:
+            raise RecipeError(f"{key}.{word} is no table of keys; {nearest(word, tables)}")
         if word == "attributes" and isinstance(value, list | str):
             value = dict.fromkeys([value] if isinstance(value, str) else value, "auto")
         values[word] = value
     return _read(kind, values, key)
+
+
+def _takes_table(hint: Any) -> bool:
+    options = (hint, *typing.get_args(hint)) if typing.get_origin(hint) is not tuple else (hint,)
+    return any(option is Any or (typing.get_origin(option) or option) in (Mapping, dict) or dataclasses.is_dataclass(option)
+               for option in options)  # fmt: skip
 
 
 def _read(kind: type[S], values: Mapping[str, Any], where: str) -> S:

@@ -21,7 +21,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("titel", ["title", "genre"])
     "did you mean 'title'?"
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -74,6 +74,12 @@ def number_of(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def check_count(k: object, where: str) -> None:
+    """**Raises** RecipeError for a number of results that no query may ask for."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST:
+        raise RecipeError(f"{where}: k is {k!r}; ask for 1 to {MOST} results")
+
+
 @dataclass(frozen=True)
 class Query:
     """One request, in outside ids. Everything is optional: without user and without `like` a stranger is answered.
@@ -101,8 +107,7 @@ class Query:
                 raise RecipeError(f"query: {name} is the single word {value!r}; give a list of them")
             object.__setattr__(self, name, tuple(value))
         object.__setattr__(self, "rules", tuple(parse_rule(r) if isinstance(r, str) else r for r in self.rules))
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MOST:
-            raise RecipeError(f"query: k is {self.k!r}; ask for 1 to {MOST} results")
+        check_count(self.k, "query")
         if not 0 <= self.diversity <= 1:
             raise RecipeError(f"query: diversity is {self.diversity!r}; give a number from 0 to 1")
         if self.now is not None and not math.isfinite(self.now):
