@@ -96,3 +96,9 @@ def test_what_can_only_be_heard_has_its_place_among_many_pictures(tmp_path: Path
     page = gallery(dataset({IMAGE: images, AUDIO: sounds}, 120, Report()))
     assert Reader(page).tags.count("li") == SHOWN
     assert page.count(">audio</span>") == SHOWN // 6
+
+
+def test_a_broken_picture_does_not_look_like_none(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    images = [Media((tmp_path / "broken.png",)), Media((tmp_path / "gone.png",)), None]
+    assert gallery(dataset({IMAGE: images}, 3, Report())).count("its picture cannot be read") == 1

@@ -139,3 +139,13 @@ def test_a_split_by_item_does_not_claim_the_whole_catalogue() -> None:
     assert f"{evaluation.protocol['candidates']} candidates of the catalogue" in page
     whole, material = world({}, knockout=False)
     assert "over the whole catalogue" in report(whole, material)
+
+
+def test_every_model_is_drawn_and_timed_once() -> None:
+    evaluation, material = world({}, knockout=False)
+    several = [replace(evaluation.results[0], model=f"model {place}") for place in range(7)]
+    page = report(replace(evaluation, results=several), material)
+    assert page.count("<polyline") == 2 * 7
+    assert page.count(">fit s<") == 1
+    assert "most popular first</text>" in page
+    assert "<caption" not in page  # the words over a table stand outside the box that rolls

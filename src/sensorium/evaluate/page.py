@@ -24,14 +24,14 @@ nav{margin-top:12px;display:flex;flex-wrap:wrap;gap:6px 18px;font-size:14px}a{co
 .card span{color:var(--soft);font-size:13px}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:16px}
 figure{margin:0 0 14px}.two figure,.two .wide{margin:0}.two{align-items:start;margin-bottom:14px}figcaption{font-weight:600;margin-bottom:8px}figcaption small{display:block;font-weight:400}
-svg{display:block;width:100%;height:auto}svg text{font:12.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
+.plot{overflow-x:auto}svg{display:block;width:100%;height:auto;max-width:560px;min-width:420px}svg text{font:12.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
 svg .a{fill:var(--soft);font-size:11.5px}svg .v{font-variant-numeric:tabular-nums;font-size:12px}
 svg .grid{stroke:var(--line);stroke-width:1}svg .w{stroke:var(--ink);stroke-width:1.3;fill:none;opacity:.75}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:8px 0 0;padding:0;font-size:13px}
 .dot{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px}
-.wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;margin-bottom:14px}
+.roll{overflow-x:auto}.wide{background:var(--card);border:1px solid var(--line);border-radius:10px;margin-bottom:14px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
-caption{text-align:left;padding:12px 16px 6px;font-weight:600}caption small{font-weight:400}
+.over{margin:0;padding:12px 16px 6px;font-weight:600;max-width:none}
 th,td{padding:8px 14px;text-align:right;border-top:1px solid var(--line);white-space:nowrap;vertical-align:top}
 th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600;font-size:13px;border-top:0}
 td small,th small{display:block;font-size:12px;font-weight:400}tr.chosen{background:var(--mark)}.words th{text-align:left}.words td{text-align:left;white-space:normal;overflow-wrap:anywhere}
@@ -99,8 +99,9 @@ def table(
     )
     kind = ' class="words"' if words else ""
     return (
-        f'<div class="wide"><table{kind}><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="wide"><p class="over">{escape(caption)}</p><div class="roll" role="region" tabindex="0" '
+        f'aria-label="{escape(caption, quote=True)}"><table{kind} aria-label="{escape(caption, quote=True)}">'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div></div>"
     )
 
 
@@ -109,4 +110,5 @@ def figure(caption: str, drawing: str, note: str = "") -> str:
     if not drawing:
         return ""
     small = f"<small>{escape(note)}</small>" if note else ""
-    return f"<figure><figcaption>{escape(caption)}{small}</figcaption>{drawing}</figure>"
+    drawn = f'<div class="plot">{drawing}</div>'
+    return f"<figure><figcaption>{escape(caption)}{small}</figcaption>{drawn}</figure>"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH = 640
+WIDTH = 480  # drawn about as wide as it is shown, so that all plots of a page have letters of one size
 COLOURS = 8  # --c0 … --c7
 
 
@@ -128,8 +128,8 @@ def lines(
     return _svg(label, height, out) + legend(list(series))
 
 
-def columns(label: str, places: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
-    """Grouped columns of shares, in percent."""
+def columns(label: str, places: Sequence[str], series: Mapping[str, Sequence[float]], *, axis_title: str = "") -> str:
+    """Grouped columns of shares, in percent; `axis_title` says what the places are."""
     top_value = max((value for line in series.values() for value in line), default=0) or 1e-9
     axis = ticks(0, top_value)
     left, right, top, bottom, height = 52, 12, 14, 44, 280
@@ -154,6 +154,11 @@ def columns(label: str, places: Sequence[str], series: Mapping[str, Sequence[flo
                 f'height="{max(height - bottom - y(line[p]), 0):.1f}" rx="2" fill="var(--c{tone % COLOURS})">'
                 f"<title>{escape(name)}, {escape(place)}: {100 * line[p]:.1f} %</title></rect>"
             )
+    if axis_title:
+        middle = (left + WIDTH - right) / 2
+        out.append(
+            f'<text class="a" x="{middle:.1f}" y="{height - 5}" text-anchor="middle">{escape(axis_title)}</text>'
+        )
     return _svg(label, height, out) + legend(list(series))
 
 

@@ -25,15 +25,23 @@ class Thumbnails:
         self._known: dict[int, str] = {}
 
     def html(self, row: int) -> str:
-        """The picture of a row, or the first letter of its title; described by the title that stands beside it."""
+        """The picture of a row, a cross for one that cannot be read, or the first letter of its title; described by the title that stands beside it."""
         if row not in self._known:
             raw = self._jpeg(row)
             if raw is not None and len(raw) <= self._left:
                 self._left -= len(raw)
                 self._known[row] = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(raw).decode()}">'
+            elif raw is None and self._there(row):
+                self._known[row] = '<i class="broken" title="its picture cannot be read">✕</i>'
             else:
                 self._known[row] = f"<i aria-hidden=true>{escape(self._catalog.title(row)[:1].upper())}</i>"
         return f'<span class="thumb">{self._known[row]}</span>'
+
+    def _there(self, row: int) -> bool:
+        """Whether there is a picture, which then must be broken; beyond the budget nothing was tried."""
+        column = self._catalog.content.get(IMAGE, ())
+        content = column[row] if row < len(column) else None
+        return self._left > 0 and isinstance(content, Media) and content.paths[0].is_file()
 
     def _jpeg(self, row: int) -> bytes | None:
         column = self._catalog.content.get(IMAGE, ())
