@@ -164,6 +164,51 @@ def test_a_rule_of_the_recipe_that_no_item_can_keep_is_told_before_training(reci
         Engine.train(wrong, cache=world / "cache")
 
 
+def test_adding_tells_what_was_known_rejected_missing_or_broken(engine, tmp_path):
+    known = engine.snapshot.catalog.ids[0]
+    shown = read_recipe_text(engine.snapshot.recipe).items
+    head = ",".join(
+        [
+            "item_id",
+            "title",
+            "description",
+            "image",
+            *(shown.audio or ()),
+            *(shown.video or ()),
+            *(shown.attributes or {}),
+        ]
+    )
+    rows = ((known, ""), ("one", "gone.png"), ("two", "broken.png"), ("two", ""), ("", ""))
+    rest = "," * (head.count(",") - 3)
+    lines = [head, *(f"{name},A train,In the snow,{image}{rest}" for name, image in rows)]
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert engine.add(tmp_path / "new.csv") == 2
+    assert engine.report.counts["known"] == 1
+    assert f"1 id known already: what they say stays as it was, such as {known!r}" in engine.report.notes
+    assert sum(engine.report.reasons.values()) == 2
+    assert [missing.path for missing in engine.report.missing] == ["gone.png"]
+    assert [problem.item for problem in engine.problems] == ["two"]
+
+
+@pytest.mark.parametrize("columns", ["user_id,item_id,event,timestamp", "user_id,item_id,rating,review_text"])
+def test_a_table_of_events_is_not_taken_for_items(columns, tmp_path):
+    from sensorium.data.readers import read_items_with_report
+    from sensorium.engine import _refuse_events
+
+    (tmp_path / "e.csv").write_text(f"{columns}\nu1,i1,3,1700000000\nu2,i1,4,1700000001\nu2,i2,4,1700000002\n")
+    with pytest.raises(DataError, match="this is a table of events"):
+        _refuse_events(read_items_with_report(tmp_path / "e.csv", Recipe())[1])
+
+
+def test_items_that_name_who_made_them_are_items(tmp_path):
+    from sensorium.data.readers import read_items_with_report
+    from sensorium.engine import _refuse_events
+
+    (tmp_path / "i.csv").write_text("item_id,user_id,title,created_at\ni1,u1,A train,2024-01-01\n")
+    _refuse_events(read_items_with_report(tmp_path / "i.csv", Recipe())[1])
+
+
 def test_a_hidden_item_is_never_shown_and_can_come_back(engine):
     first = items(engine.recommend("p001", k=1))[0]
     engine.hide(first)
@@ -339,3 +384,22 @@ def test_an_event_without_a_person_is_refused(engine):
         engine.observe([{"item": "x"}])
     with pytest.raises(DataError):
         engine.observe([{"user": "x", "item": "y", "value": float("nan")}])
+
+
+def test_a_forgetting_that_was_killed_is_finished_at_the_next_opening(tmp_path: Path) -> None:
+    from sensorium import runs
+
+    write_demo(tmp_path / "world", items=40, people=40)
+    engine = Engine.train(tmp_path / "world" / "demo.toml", tmp_path / "run", cache=tmp_path / "cache")
+    name = engine.snapshot.user_ids[3]
+    old = runs.current(tmp_path / "run")
+    aside = tmp_path / "aside"
+    shutil.copytree(old, aside)
+    engine.forget(name)
+    engine.close()
+    shutil.copytree(aside, old)  # as if the process had died before it came to this one
+    (tmp_path / "run" / runs.ERASING).touch()
+    again = Engine.open(tmp_path / "run", cache=tmp_path / "cache")
+    assert name not in again.snapshot.user_ids
+    assert [path.name for path in (tmp_path / "run" / "snapshots").iterdir()] == [runs.current(tmp_path / "run").name]
+    assert not (tmp_path / "run" / runs.ERASING).exists()

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from sensorium import build as building
+from sensorium import runs
 from sensorium import snapshot as snapshots
 from sensorium.answer import answer
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
+from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
 from sensorium.data.content import TEXT, Content, Media, Text
 from sensorium.data.events import KINDS
 from sensorium.data.ids import Ids
@@ -153,8 +155,8 @@ class Engine:
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
-            with _locked(folder):
-                name = _keep(snapshot, folder)
+            with runs.locked(folder):
+                name = runs.keep(snapshot, folder)
             engine = cls(snapshot, folder, name=name, cache=cache)
         engine.problems, engine.material, engine.report = material.problems, material, material.dataset.report
         return engine
@@ -163,20 +165,21 @@ class Engine:
     def open(cls, folder: Path | str, *, cache: Path | None = None) -> Engine:
         """The run in a folder. **Raises** SnapshotError where there is none, or it is damaged."""
         folder = Path(folder)
-        place = _current(folder)
+        runs.finish_erasing(folder)
+        place = runs.current(folder)
         return cls(snapshots.read(place), folder, name=place.name, cache=cache)
 
     def save(self, folder: Path | str) -> None:
         """The run as a folder, with the events observed since; later changes go there too."""
         folder = Path(folder)
-        with self._writing, _locked(folder):
+        with self._writing, runs.locked(folder):
             if folder == self.folder:
                 return  # every change is on disk when it returns
             pending = self._entries()
             log = Log(folder / "log.sqlite")
             start = replace(self.snapshot, position=log.end)
             log.append(pending)
-            self._live = Live(start, _keep(start, folder))
+            self._live = Live(start, runs.keep(start, folder))
             self.close()
             self._unsaved.clear()
             self._log, self.folder = log, folder
@@ -349,13 +352,19 @@ class Engine:
         }
 
     def add(self, items: Catalog | Path | str, *, progress: Progress = silent) -> int:
-        """New items, recommendable at once from their content alone; returns how many were new."""
+        """New items, recommendable at once from their content alone; returns how many were new.
+
+        `report` then tells what was rejected, missing or known already (`counts["known"]`), `problems` what could not
+        be encoded. **Raises** DataError for a table of events.
+        """
         with self._writing, self._turn():
             before = self.snapshot
             if isinstance(items, Catalog):
-                more = items
+                more, report = items, Report()
             else:
-                more, self.report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
+                more, report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
+                _refuse_events(report)
+            self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress)
             self._swap(snapshots.placed(after))
             return len(after.catalog) - len(before.catalog)
@@ -395,7 +404,7 @@ class Engine:
             self._swap(after, only=True)
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False) -> None:
-        name = _keep(snapshot, self.folder, only=only) if self.folder is not None else ""
+        name = runs.keep(snapshot, self.folder, only=only) if self.folder is not None else ""
         self._live = Live(snapshot, name)
 
     @contextlib.contextmanager
@@ -404,8 +413,8 @@ class Engine:
         if self.folder is None:
             yield
             return
-        with _locked(self.folder):
-            newest = _current(self.folder)
+        with runs.locked(self.folder):
+            newest = runs.current(self.folder)
             if newest.name != self._live.name:
                 self._live = Live(snapshots.read(newest), newest.name)
             yield
@@ -435,52 +444,35 @@ def _default(part: Field[Any]) -> object:
     return part.default_factory() if part.default_factory is not MISSING else part.default
 
 
+def _refuse_events(report: Report) -> None:
+    """**Raises** DataError where a table of items says who did what, and nothing of what an item is."""
+    for file, columns in report.taken.items():
+        names = list(columns)
+        person = find(names, [word for word in USER_IDS if word != "id"])
+        deed = find(names, (*ROLES["kind"], *ROLES["time"], *RATINGS))
+        told = any(
+            role.startswith(("title", "text", *MEDIA, "vector")) and plain(name) not in ROLES["text"]
+            for name, role in columns.items()
+        )
+        if person and deed and not told:
+            raise DataError(
+                f"{file}: no column of items beside the id, but {person!r} and {deed!r}: this is a table of events; "
+                "note it with: sensorium observe RUN --events FILE"
+            )
+
+
+def _with_known(report: Report, known: Sequence[str]) -> Report:
+    """The report of added items, with those whose ids were known already."""
+    notes = report.notes
+    if known:
+        ids = "id" if len(known) == 1 else "ids"
+        notes = (*notes, f"{len(known):,} {ids} known already: what they say stays as it was, such as {known[0]!r}")
+    return replace(report, counts={**report.counts, "known": len(known)}, notes=notes)
+
+
 def _entry(event: Mapping[str, Any]) -> Entry:
     known = ("user", "item", "kind", "time", "value", "text", "key")
     unknown = [name for name in event if name not in known]
     if unknown or "user" not in event or "item" not in event:
         raise DataError(f"event {dict(event)!r}: give user and item, and of {', '.join(known[2:])} what there is")
     return Entry(**{"kind": "view", "time": time.time(), **event})
-
-
-def _current(folder: Path) -> Path:
-    try:
-        name = (folder / "current").read_text("utf-8").strip()
-    except OSError:
-        raise SnapshotError(f"{folder}: no run here; make one with: sensorium train … --out {folder}") from None
-    if not name.isdigit():
-        raise SnapshotError(f"{folder / 'current'}: damaged; it should name one of the snapshots")
-    return folder / "snapshots" / name
-
-
-def _keep(snapshot: Snapshot, folder: Path, *, only: bool = False, most: int = 3) -> str:
-    """Write the next snapshot, make it the current one in one move, and drop the oldest (`only`: all others)."""
-    import shutil
-
-    home = folder / "snapshots"
-    home.mkdir(parents=True, exist_ok=True)
-    there = sorted(path for path in home.iterdir() if path.name.isdigit())
-    place = home / f"{int(there[-1].name) + 1 if there else 1:06d}"
-    snapshots.write(snapshot, place)
-    draft = folder / f".current.{os.getpid()}"
-    draft.write_text(place.name + "\n", "utf-8")
-    os.replace(draft, folder / "current")
-    for old in there if only else there[: max(0, len(there) + 1 - most)]:
-        shutil.rmtree(old, ignore_errors=True)
-    for leftover in home.glob(".*.draft"):  # of a writer that was killed; the lock says nobody is writing now
-        shutil.rmtree(leftover, ignore_errors=True)
-    return place.name
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer a run, in any process."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

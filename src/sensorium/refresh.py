@@ -144,7 +144,7 @@ def added(
     views: dict[str, Vectors] = {}
     for modality, view in snapshot.views.items():
         new = done.views.get(modality)
-        if new is None or new.size != view.size:
+        if new is None or (new.source, new.size) != (view.source, view.size):
             new = Vectors.absent(len(part), view.size, view.source)
         views[modality] = view.extended(new)
     features = Features(snapshot.fusion.fuse(views), views, snapshot.features.people, snapshot.features.blocks)
