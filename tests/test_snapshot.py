@@ -122,6 +122,29 @@ def test_a_damaged_file_is_refused(tmp_path, name):
         snapshots.read(tmp_path / "one")
 
 
+def signed(path: Path, manifest: dict) -> None:
+    """A manifest as somebody would write who knows how its digest is made."""
+    manifest.pop("digest")
+    path.write_text(json.dumps({"digest": snapshots._told(manifest), **manifest}), "utf-8")
+
+
+def test_a_value_flipped_inside_the_manifest_is_told(tmp_path):
+    snapshots.write(small(), tmp_path / "one")
+    path = tmp_path / "one" / "manifest.json"
+    text = path.read_text("utf-8")
+    for place in [n for n, letter in enumerate(text) if letter.isdigit()][::7]:
+        path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :], "utf-8")
+        with pytest.raises(SnapshotError):
+            snapshots.read(tmp_path / "one")
+
+
+def test_arrays_of_the_same_bytes_are_kept_once():
+    one = np.arange(6, dtype=np.float32)
+    kept, same = snapshots._once({"a": one, "b": one.copy(), "c": one.astype(np.float64), "d": one.reshape(2, 3)})
+    assert sorted(kept) == ["a", "c", "d"]
+    assert same == {"b": "a"}
+
+
 def test_a_truncated_manifest_is_refused(tmp_path):
     snapshots.write(small(), tmp_path / "one")
     path = tmp_path / "one" / "manifest.json"
@@ -142,7 +165,7 @@ def test_a_foreign_class_is_refused(tmp_path, name):
     path = tmp_path / "one" / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
     manifest["snapshot"]["model"]["class"] = name
-    path.write_text(json.dumps(manifest), "utf-8")
+    signed(path, manifest)
     with pytest.raises(SnapshotError, match="manifest names"):
         snapshots.read(tmp_path / "one")
 
@@ -154,8 +177,8 @@ def test_another_format_and_a_way_out_of_the_folder_are_refused(tmp_path):
     path.write_text(json.dumps({**manifest, "format": 99}), "utf-8")
     with pytest.raises(SnapshotError, match="format 99"):
         snapshots.read(tmp_path / "one")
-    path.write_text(json.dumps({**manifest, "files": {"../secret": "00"}}), "utf-8")
-    with pytest.raises(SnapshotError):
+    signed(path, {**manifest, "files": {"../secret": "00"}})
+    with pytest.raises(SnapshotError, match="secret"):
         snapshots.read(tmp_path / "one")
 
 

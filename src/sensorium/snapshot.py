@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sensorium.arrays import digest
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import Attributes, Content, Media, Text
 from sensorium.data.events import Events
@@ -32,7 +33,7 @@ from sensorium.errors import SensoriumError, SnapshotError
 from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
 
-FORMAT = 1
+FORMAT = 2
 ROOMS = ("data", "encode", "fuse", "models")  # the rooms whose dataclasses may be named in a manifest
 
 Arrays = dict[str, NDArray[Any]]
@@ -237,14 +238,18 @@ def write(snapshot: Snapshot, folder: Path) -> None:
             for f in dataclasses.fields(Snapshot)
             if f.name not in ("catalog", "people")
         }
+        arrays, same = _once(arrays)
         save_file(arrays, draft / "arrays.safetensors")
         for name in ("catalog", "people"):
             catalog = getattr(snapshot, name)
             if catalog is not None:
                 (draft / f"{name}.jsonl").write_text("".join(_lines(catalog)), "utf-8")
                 tree[name] = {"modalities": list(catalog.content)}
-        manifest = {"format": FORMAT, "files": {p.name: _digest(p) for p in sorted(draft.iterdir())}, "snapshot": tree}
-        (draft / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False), "utf-8")
+        files = {p.name: _digest(p) for p in sorted(draft.iterdir())}
+        manifest = {"format": FORMAT, "files": files, "same": same, "snapshot": tree}
+        (draft / "manifest.json").write_text(
+            json.dumps({"digest": _told(manifest), **manifest}, ensure_ascii=False), "utf-8"
+        )
         for path in draft.iterdir():
             _flush(path)
         _flush(draft)
@@ -252,6 +257,25 @@ def write(snapshot: Snapshot, folder: Path) -> None:
         _flush(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _once(arrays: Arrays) -> tuple[Arrays, dict[str, str]]:
+    """Arrays of the same bytes only once, and under which name the others are found: members of a blend share much."""
+    first: dict[tuple[str, tuple[int, ...], str], str] = {}
+    kept: Arrays = {}
+    same: dict[str, str] = {}
+    for name, array in arrays.items():
+        key = (array.dtype.str, array.shape, digest(array.tobytes()))
+        if first.setdefault(key, name) == name:
+            kept[name] = array
+        else:
+            same[name] = first[key]
+    return kept, same
+
+
+def _told(manifest: Mapping[str, Any]) -> str:
+    """The digest of a manifest, whatever the spacing of its file."""
+    return digest(json.dumps(manifest, ensure_ascii=False, sort_keys=True))
 
 
 def read(folder: Path) -> Snapshot:
@@ -264,6 +288,8 @@ def read(folder: Path) -> Snapshot:
             raise SnapshotError(
                 f"{folder}: saved in format {manifest['format']}, this version reads {FORMAT}; train the run again"
             )
+        if manifest.pop("digest", None) != _told(manifest):
+            raise SnapshotError(f"{folder / 'manifest.json'}: damaged (its digest does not match); train the run again")
         for name, expected in manifest["files"].items():
             if Path(name).name != name or _digest(folder / name) != expected:
                 raise SnapshotError(f"{folder / name}: damaged (its digest does not match); train the run again")
@@ -271,6 +297,7 @@ def read(folder: Path) -> Snapshot:
         arrays = load_file(folder / "arrays.safetensors")
         for array in arrays.values():
             array.setflags(write=False)
+        arrays |= {name: arrays[first] for name, first in manifest["same"].items()}
         ready: dict[str, Any] = {}
         for name in ("catalog", "people"):
             entry = tree.pop(name, None)
