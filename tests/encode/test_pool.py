@@ -218,3 +218,19 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_relative_paths_are_those_of_the_asking_process(tmp_path, monkeypatch):
+    from PIL import Image
+
+    pool = Decoders(1)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8), (200 if name == "two" else 10, 0, 0)).save(tmp_path / name / "a.png")
+    seen = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        (found,) = pool.decode([{"kind": "picture", "path": "a.png", "side": 8}])
+        seen.append(int(found[0][0, 0, 0]))
+    pool.close()
+    assert seen[0] < 50 < seen[1]

@@ -62,7 +62,8 @@ class Decoders:
         waiting: collections.deque[Future] = collections.deque()
         try:
             for request in requests:
-                waiting.append(self._ask(request))
+                # A worker stays in the folder that it was started in, whatever this process does.
+                waiting.append(self._ask({**request, "path": os.path.abspath(request["path"])}))
                 if len(waiting) >= AHEAD * self.workers:
                     yield waiting.popleft().result()
             while waiting:
