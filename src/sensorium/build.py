@@ -182,7 +182,8 @@ def remembering(capacity: int = 2) -> Fuse:
         reviews: Reviews | None = None,
     ) -> tuple[FusionModel, Features]:
         # All are compared as objects: the evaluation holds them for as long as this lives.
-        key = (id(fusion), tuple(sorted((name, id(view)) for name, view in views.items())), id(events), seed)
+        seen = tuple(sorted((name, id(view)) for name, view in views.items()))
+        key = (id(fusion), seen, id(people), id(events), id(reviews), seed)
         if key not in kept:
             while len(kept) >= capacity:
                 kept.pop(next(iter(kept)))

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sensorium.build import REVIEWS, remembering
+from sensorium.build import learn as learn_by_build
 from sensorium.data.catalog import Catalog
 from sensorium.data.split import Split
 from sensorium.data.vectors import Vectors
@@ -42,7 +44,7 @@ class Outcome(Protocol):
     def trials(self) -> tuple[object, ...]: ...
 
 
-PEOPLE, REVIEWS = "people", "reviews"  # sources beside the modalities of items
+PEOPLE = "people"  # the source beside the modalities of items and what was written of them
 Learn = Callable[..., Outcome]
 """build.learn, or whatever stands for it: (train, views, people, *, fusion, recommender, validation, seed, progress)."""
 
@@ -105,11 +107,7 @@ def evaluate(
     pictures; `more` goes to `learn` as it is (reviews). `protocol` adds lines to the protocol block.
     **Cost** one training a model; with `knockout` two more of the first for every modality, and one for none.
     """
-    if learn is None:
-        from sensorium.build import learn as learn_by_build
-        from sensorium.build import remembering
-
-        learn = functools.partial(learn_by_build, fuse=remembering())
+    learn = learn or functools.partial(learn_by_build, fuse=remembering())
     world = World(parts, views, people, fusion, learn, seed, more)
     traits = None if catalog is None else traits_of(catalog)
     background = Background(
