@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sensorium import say
-from sensorium.errors import DataError, RecipeError, SensoriumError
+from sensorium import results, say
+from sensorium.errors import RecipeError, SensoriumError
 
 if TYPE_CHECKING:
     from sensorium.build import Material
@@ -61,7 +60,7 @@ def train(
     from sensorium.engine import Engine
     from sensorium.progress import shown
 
-    _places(folder=out)
+    results.check(folder=out)
     asked = _recipe(
         recipe, items, events, users, model=[model] if model else [], encode=encode, seed=seed, strict=strict
     )
@@ -100,7 +99,7 @@ def evaluate(
     from sensorium.evaluate.run import evaluated
     from sensorium.progress import shown
 
-    _places(file=(json_file, report))
+    results.check(file=(json_file, report))
     asked = _recipe(
         recipe, items, events, users, model=model or [], encode=encode, seed=seed, strict=strict, split=split,
         train=train_file, valid=valid_file, test=test_file,
@@ -120,9 +119,9 @@ def evaluate(
             asked, model or [], knockout=knockout, cache=cache, material=material, progress=progress
         )  # fmt: skip
     if json_file is not None:
-        _write(json_file, json.dumps({**done.json(), "read": _read(found)}, indent=1) + "\n")
+        results.write(json_file, json.dumps({**done.json(), "read": _read(found)}, indent=1) + "\n")
     if report is not None:
-        _write(report, done.html())
+        results.write(report, done.html())
     if not quiet:
         say.evaluation(done.json())
         for path in (json_file, report):
@@ -263,7 +262,7 @@ def inspect(
     """What was read, what it was taken for, what was rejected, and what is missing."""
     from sensorium.data.readers import read
 
-    _places(file=(report,))
+    results.check(file=(report,))
     asked = _recipe(
         recipe, items, events, users, strict=strict, train=train_file, valid=valid_file, test=test_file
     )  # fmt: skip
@@ -278,7 +277,7 @@ def inspect(
     if report is not None:
         from sensorium.evaluate.gallery import gallery
 
-        _write(report, gallery(dataset))
+        results.write(report, gallery(dataset))
         if not (as_json or quiet):
             print(f"wrote {report}")
 
@@ -409,45 +408,6 @@ def _open(run: Path, cache: Path | None) -> Any:
     from sensorium.engine import Engine
 
     return Engine.open(run, cache=cache)
-
-
-def _write(path: Path, text: str) -> None:
-    """The file in one move, so that a reader never finds half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, "utf-8")
-        os.replace(draft, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        if isinstance(error, OSError):
-            raise DataError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
-        raise
-
-
-def _places(*, file: Sequence[Path | None] = (), folder: Path | None = None) -> None:
-    """Whether results can be written where they are wanted; asked before the work, and leaving nothing behind."""
-    import tempfile
-
-    for path in (*file, folder):
-        if path is None:
-            continue
-        try:
-            if path is not folder and path.is_dir():
-                raise DataError(f"{path}: is a folder; name a file to write")
-            if path is folder and path.exists() and not path.is_dir():
-                raise DataError(f"{path}: is a file; name a folder for the run")
-            there = path if path is folder else path.parent
-            while not there.exists() and there != there.parent:
-                there = there.parent
-            if not there.is_dir():
-                raise DataError(f"{path}: {there} is a file, no folder; choose another place")
-            with tempfile.TemporaryFile(dir=there):
-                pass
-        except OSError as error:
-            told = "no file can be made there" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-            raise DataError(f"{path}: cannot be written ({told}); choose another place") from error
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
 from sensorium.refresh import added, forgotten, refreshed
+from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
 
@@ -206,17 +207,15 @@ class Engine:
         Where `k`, `repeat` or `diversity` is None, the recipe's `[answer]` says it. `rules` and `exclude` are added to
         those of the recipe. Events observed a moment ago count. A person or an item nobody has seen is served like any other.
         """
-        asked = Query(
-            user=user, k=10 if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
-            repeat=bool(repeat), diversity=0.0 if diversity is None else diversity, explain=explain, now=now,
-        )  # fmt: skip
         usual = self._live.made_from.answer
+        asked = Query(
+            user=user, k=usual.k if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
+            repeat=usual.repeat if repeat is None else repeat,
+            diversity=usual.diversity if diversity is None else diversity, explain=explain, now=now,
+        )  # fmt: skip
+        always = parse_rules(usual.rules)
         return self.answer(
-            replace(
-                asked, k=usual.k if k is None else asked.k, rules=(*parse_rules(usual.rules), *asked.rules),
-                exclude=(*usual.exclude, *asked.exclude), repeat=usual.repeat if repeat is None else repeat,
-                diversity=usual.diversity if diversity is None else asked.diversity,
-            )
+            replace(asked, rules=(*always, *asked.rules), exclude=(*usual.exclude, *asked.exclude))
         )  # fmt: skip
 
     def answer(self, query: Query) -> Ranking:
@@ -424,24 +423,6 @@ class Engine:
         if self._log is not None:
             return self._log.read(after, user=user)
         return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
-
-
-def described(settings: object) -> str:
-    """Settings in one line: their class, and what differs from its defaults; of a blend, what each member counts."""
-    weights = getattr(settings, "weights", None)
-    if weights and hasattr(settings, "member"):
-        shares = sorted(((weight, name) for name, weight in weights.items() if weight), key=lambda s: (-s[0], s[1]))
-        return f"{type(settings).__name__} of " + ", ".join(f"{name} × {weight:.2g}" for weight, name in shares)
-    changed = [
-        f"{part.name}={getattr(settings, part.name)!r}"
-        for part in (fields(settings) if is_dataclass(settings) else ())
-        if repr(getattr(settings, part.name)) != repr(_default(part))
-    ]
-    return f"{type(settings).__name__}({', '.join(changed)})"
-
-
-def _default(part: Field[Any]) -> object:
-    return part.default_factory() if part.default_factory is not MISSING else part.default
 
 
 def _refuse_events(report: Report) -> None:

@@ -107,3 +107,21 @@ def _told(hint: Any) -> str:
     if plain in _WORDS:
         return _WORDS[plain]
     return "a table of keys" if dataclasses.is_dataclass(plain) or plain in (dict, Mapping) else str(plain)
+
+
+def described(settings: object) -> str:
+    """Settings in one line: their class, and what differs from its defaults; of a blend, what each member counts."""
+    weights = getattr(settings, "weights", None)
+    if weights and hasattr(settings, "member"):
+        shares = sorted(((weight, name) for name, weight in weights.items() if weight), key=lambda s: (-s[0], s[1]))
+        return f"{type(settings).__name__} of " + ", ".join(f"{name} × {weight:.2g}" for weight, name in shares)
+    changed = [
+        f"{part.name}={getattr(settings, part.name)!r}"
+        for part in (dataclasses.fields(settings) if dataclasses.is_dataclass(settings) else ())
+        if repr(getattr(settings, part.name)) != repr(_default(part))
+    ]
+    return f"{type(settings).__name__}({', '.join(changed)})"
+
+
+def _default(part: dataclasses.Field[Any]) -> object:
+    return part.default_factory() if part.default_factory is not dataclasses.MISSING else part.default

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sensorium import cli, say
+from sensorium import cli, results, say
 from sensorium.checks.worlds import write_demo
 from sensorium.engine import Found
 from sensorium.errors import DataError, RecipeError
@@ -118,7 +118,7 @@ def test_places_are_checked_before_the_work(monkeypatch, capsys, tmp_path, untou
 def test_a_write_that_fails_leaves_no_draft(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="folder: cannot be written"):
-        cli._write(tmp_path / "folder", "x")
+        results.write(tmp_path / "folder", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
