@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sensorium.data.events import Events
+from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
 from sensorium.models.content import Content
 from sensorium.models.ease import Ease
@@ -32,6 +32,12 @@ def world(items: int = 20, users: int = 60, size: int = 6):
     present[[2, items - 4, items - 1]] = False
     values[~present] = 0
     return events, Features(Vectors(values, present, "toy"), blocks={"image": slice(0, 2), "text": slice(2, size)})
+
+
+def last_of_four(events: Events) -> Fold:
+    """Every fourth event held out."""
+    last = np.arange(len(events)) % 4 == 3
+    return Fold(events.take(~last), events.take(last))
 
 
 def dense(lift) -> np.ndarray:
@@ -116,11 +122,8 @@ def test_items_with_few_events_are_what_their_twins_are() -> None:
 
 
 def test_tuned_cosines_score_as_the_fitted_model() -> None:
-    from sensorium.data.events import Fold
-
     events, features = world()
-    last = np.arange(len(events)) % 4 == 3
-    fold = Fold(events.take(~last), events.take(last))
+    fold = last_of_four(events)
     cosines = Cosines.of(fold, features)
     histories = fold.train.histories(np.arange(60))
     for weights in ({}, {"image": 0.0}, {"image": 2.0, "text": 0.3}):
@@ -132,10 +135,7 @@ def test_tuned_cosines_score_as_the_fitted_model() -> None:
 
 
 def test_weights_that_were_chosen_for_other_modalities_leave_something() -> None:
-    from sensorium.data.events import Fold
-
     events, features = world()
-    last = np.arange(len(events)) % 4 == 3
-    fold = Fold(events.take(~last), events.take(last))
+    fold = last_of_four(events)
     tuned = Content(weights={"image": 0.0, "text": 0.0, "audio": 2.0}).tuned(fold, features, rng=RNG(0))
     assert any(tuned.weights.get(modality, 1.0) > 0 for modality in features.blocks)

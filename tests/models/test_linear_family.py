@@ -44,6 +44,12 @@ def stripes(users: int = 24, items: int = 12) -> tuple[Events, Features]:
     return events, Features(Vectors(values, np.ones(items, bool), "toy"), blocks=blocks)
 
 
+def last_of_four(events: Events) -> Fold:
+    """Every fourth event held out: the last of each person in `stripes`."""
+    last = np.arange(len(events)) % 4 == 3
+    return Fold(events.take(~last), events.take(last))
+
+
 MODELS = [
     Content(),
     Popularity(),
@@ -136,9 +142,7 @@ def test_popularity_sees_nothing_after_now_and_forgets() -> None:
 def test_auto_works_in_a_tiny_world(with_content: bool) -> None:
     events, features = stripes(users=5)
     features = features if with_content else Features(Vectors.absent(12, 1, "none"))
-    last = np.zeros(len(events), bool)
-    last[3::4] = True
-    fold = Fold(events.take(~last), events.take(last))
+    fold = last_of_four(events)
     auto = Auto().tuned(fold, features, rng=RNG(0))
     assert [t.name for t in auto.trials][-1] == "blend"
     assert auto.chosen is not None
@@ -176,9 +180,7 @@ def test_items_that_seldom_meet_get_the_same_directed_matrix(monkeypatch: pytest
 @pytest.mark.parametrize("settings", [Ease(), Directed()], ids=lambda s: type(s).__name__)
 def test_tuning_keeps_what_a_fit_for_each_penalty_would_keep(settings: Ease | Directed) -> None:
     events, features = stripes()
-    last = np.zeros(len(events), bool)
-    last[3::4] = True
-    fold = Fold(events.take(~last), events.take(last))
+    fold = last_of_four(events)
     tuned = settings.tuned(fold, features, rng=RNG(0))
     tried = {"l2": (50.0, 200.0, 800.0), "decay": (1.0, 0.9, 0.8, 0.7, 0.5)}
     if isinstance(settings, Directed):
@@ -209,9 +211,7 @@ def test_the_best_of_each_column_are_those_of_a_sort_with_ties_by_row(k: int) ->
 @pytest.mark.parametrize("settings", [ItemKnn(), Popularity()], ids=lambda s: type(s).__name__)
 def test_what_tuning_keeps_between_settings_gives_what_fits_give(settings: ItemKnn | Popularity) -> None:
     events, features = stripes()
-    last = np.zeros(len(events), bool)
-    last[3::4] = True
-    fold = Fold(events.take(~last), events.take(last))
+    fold = last_of_four(events)
     tuned = settings.tuned(fold, features, rng=RNG(0))
 
     def value(one: ItemKnn | Popularity) -> float:
