@@ -73,6 +73,7 @@ RECOMMENDERS = Classes(
     directed="models.ease:Directed",
     ials="models.ials:Ials",
     profile="models.profile:Profile",
+    graph="models.graph:Graph",
     sequence="models.sequence:Sequence",
     lstm="models.sequence:Lstm",
     blend="models.blend:Blend",

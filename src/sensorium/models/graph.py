@@ -1,0 +1,257 @@
+"""Graph filters: what a graph network over people and items comes to when nothing is trained, in closed form on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.events import Events, Fold, Histories
+from sensorium.models.choose import climb
+from sensorium.models.model import Features
+from sensorium.models.neighbours import neighbours
+from sensorium.settings import INF, within
+from sensorium.train.ranking import rank_targets
+
+CELLS = 60_000_000  # scores that one look at validation may cost: so many people are asked, within ASKED
+ASKED = (1_500, 6_000)
+RANKS = (32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """score = history · (near + smooth · low-pass), two filters of one graph of people and items.
+
+    With X = Dᵤ^(−degree/2) R, R being who chose what and D the degrees: *near* is two steps over the graph,
+    Dᵢ^−give (XᵀX) Dᵢ^−fame without its diagonal, `keep` entries a column; *low-pass* projects on the `rank` smoothest
+    directions, Dᵢ^−damp V Vᵀ Dᵢ^damp, V the leading right singular vectors of X Dᵢ^−damp. Both are scaled to a
+    deviation of 1 over people, so that `smooth` is a share.
+
+    Content joins as a frozen graph of the `nearest` items by each modality: `hop` of the score walks on from an item to
+    its look-alikes, `alike` steps to them directly, and an item that nobody chose is the mean of its look-alikes.
+
+    **Cost** one sparse product XᵀX, `rank` singular vectors, K² · D for the content graph; keeps K · (keep + 2 rank) floats.
+    **Source** Y. Shen et al., "How powerful is graph convolution for recommendation?" (2021, GF-CF); J. Fu et al.,
+    "Revisiting neighborhood-based link prediction for collaborative filtering" (2022, LinkProp: free exponents);
+    J. Choi et al. (2023, BSPM); content graph: X. Zhou, Z. Shen, "A tale of two graphs" (2023, FREEDOM).
+    """
+
+    degree: float = 0.5
+    give: float = 0.5
+    fame: float = 0.3
+    damp: float = 0.4
+    rank: int = 64
+    smooth: float = 0.6
+    keep: int = 300
+    hop: float = 0.3
+    alike: float = 0.1
+    nearest: int = 10
+    decay: float = 1.0
+    strength: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(
+            self, degree=(0, 2), give=(-1, 2), fame=(-1, 2), damp=(0, 1), rank=(1, INF), smooth=(0, INF), keep=(1, INF),
+            hop=(0, INF), alike=(0, INF), nearest=(1, INF), decay=(0, 1), strength=(0, INF),
+        )  # fmt: skip
+
+    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> GraphModel:
+        return _Parts(events, features, self.strength).model(self)
+
+    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Graph:
+        """Exponents, rank, the shares of smoothness and content, and the decay, by NDCG@20 on validation."""
+        parts = _Parts(fold.train, features, self.strength)
+        most = int(np.clip(CELLS // max(fold.train.items, 1), *ASKED))
+
+        def value(settings: Graph) -> float:
+            return rank_targets(parts.model(settings).score, fold, features.people, most=most).ndcg(20)
+
+        grid = {
+            "rank": RANKS, "smooth": (0.3, 1.0, 2.0), "fame": (0.1, 0.2, 0.4, 0.5, 0.6, 0.8), "give": (0.3, 0.4, 0.6, 0.7),
+            "damp": (0.3, 0.5), "degree": (0.25, 0.75, 1.0),
+        }  # fmt: skip
+        found, _ = climb(self, grid, value)
+        found, _ = climb(found, {"smooth": tuple(found.smooth * s for s in (0.7, 1.5))}, value)
+        if parts.there:
+            found, _ = climb(found, {"hop": (0.0, 0.1, 1.0), "alike": (0.0, 0.03, 0.3, 1.0)}, value)
+        return climb(found, {"decay": (1.0, 0.9, 0.8, 0.7)}, value)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class GraphModel:
+    """score = history · weights + (history · left) · rightᵀ.
+
+    **Shapes** weights (I, I) sparse, row = event's item, column = candidate; left, right (I, F); content (I, D), known
+    (I,): who has events; edges: the modalities of content. `alike` is what one step to a look-alike counts.
+    """
+
+    weights: sparse.csr_array
+    left: Floats
+    right: Floats
+    content: Floats
+    known: NDArray[np.bool_]
+    edges: tuple[tuple[str, int, int], ...]
+    nearest: int
+    alike: float
+    decay: float
+    strength: float
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        """**Shapes** (B, C). **Cost** events · keep + 2 I · F multiplications a history."""
+        history = histories.matrix(len(self.left), decay=self.decay, strength=self.strength)
+        right = self.right if candidates is None else self.right[candidates]
+        out = np.asarray((history @ self.left) @ right.T, np.float32)
+        near = history @ self.weights
+        out += (near if candidates is None else near[:, candidates]).toarray()
+        return out
+
+    def extended(self, features: Features) -> GraphModel:
+        """New items are the mean of those old ones they look like, as givers and as candidates."""
+        more = len(features.items) - len(self.left)
+        if not more:
+            return self
+        grown = replace(
+            self, weights=resized(self.weights, len(features.items)), content=features.items.values,
+            left=np.pad(self.left, ((0, more), (0, 0))), right=np.pad(self.right, ((0, more), (0, 0))),
+            known=np.pad(self.known, (0, more)),
+        )  # fmt: skip
+        return grown.adopting(np.arange(len(self.left), len(features.items)))
+
+    def adopting(self, rows: Rows) -> GraphModel:
+        """`rows`, which have no events, made the mean of their look-alikes, both as givers and as candidates."""
+        graph = neighbours(self.content, self.edges, np.flatnonzero(self.known), rows, self.nearest)
+        if not graph.nnz:
+            return self
+        mixing = (sparse.eye_array(graph.shape[0], dtype=np.float32, format="csr") + graph).tocsr()
+        weights = mixing.T @ self.weights @ mixing + np.float32(self.alike) * (graph + graph.T)
+        return replace(self, weights=weights.tocsr(), left=mixing.T @ self.left, right=mixing.T @ self.right)
+
+
+class _Parts:
+    """What filters are made of, each made once: tuning asks for many mixtures of the same few."""
+
+    def __init__(self, events: Events, features: Features, strength: float) -> None:
+        matrix = events.matrix(strength)
+        matrix.data = np.maximum(matrix.data, 0)  # who skipped an item is no neighbour through it
+        matrix.eliminate_zeros()
+        self.matrix, self.features = matrix, features
+        self.known = np.bincount(matrix.indices, minlength=events.items) > 0
+        self.people = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1e-9)
+        self.items = np.maximum(np.asarray(matrix.sum(0)).ravel(), 1e-9)
+        self.there = bool(features.items.present.any())
+        some = np.flatnonzero(np.diff(matrix.indptr) > 0)
+        self.some = matrix[some[:: max(len(some) // 500, 1)]]  # a few people, to bring filters to one scale
+        self.walked = lru_cache(maxsize=2)(self._walked)
+        self.smoothest = lru_cache(maxsize=2)(self._smoothest)
+        self.near = lru_cache(maxsize=1)(self._near)
+        self.look_alikes = lru_cache(maxsize=1)(self._look_alikes)
+
+    def model(self, settings: Graph) -> GraphModel:
+        s, items = settings, len(self.known)
+        weights = self.near(s.degree, s.give, s.fame, s.keep)
+        left, right = self._low_pass(s) if s.smooth > 0 else (np.zeros((items, 1), np.float32),) * 2
+        content = self.features.items.values
+        edges = self.features.edges() or (("content", 0, content.shape[1]),)
+        step = 0.0
+        if self.there and (s.hop or s.alike):
+            graph = self.look_alikes(s.nearest)
+            if s.hop:
+                weights = strongest_of((weights + np.float32(s.hop) * (weights @ graph)).tocsr(), s.keep)
+                right = right + np.float32(s.hop) * (graph.T @ right)
+            step = s.alike / (_deviation((self.some @ graph).toarray()) or 1.0)
+            weights = (weights + np.float32(step) * graph).tocsr()
+        model = GraphModel(weights, left, right, content, self.known, edges, s.nearest, step, s.decay, s.strength)
+        return model.adopting(np.flatnonzero(~self.known)) if self.there else model
+
+    def _walked(self, degree: float) -> sparse.csr_array:
+        """XᵀX without its diagonal (I, I)."""
+        scaled = sparse.diags_array((self.people ** (-degree / 2)).astype(np.float32)) @ self.matrix
+        product = (scaled.T @ scaled).tocsr()
+        product.setdiag(0)
+        product.eliminate_zeros()
+        return product
+
+    def _near(self, degree: float, give: float, fame: float, keep: int) -> sparse.csr_array:
+        product = self.walked(degree)
+        row = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
+        give_, fame_ = (self.items**-give).astype(np.float32), (self.items**-fame).astype(np.float32)
+        scaled = sparse.csr_array(
+            (product.data * give_[row] * fame_[product.indices], product.indices, product.indptr), shape=product.shape
+        )
+        return self._scaled(strongest_of(scaled, keep))
+
+    def _scaled(self, weights: sparse.csr_array) -> sparse.csr_array:
+        """The same filter with a deviation of 1 over items, in the mean over people."""
+        spread = _deviation((self.some @ weights).toarray())
+        return weights * np.float32(1 / spread) if spread > 0 else weights
+
+    def _smoothest(self, degree: float, damp: float, rank: int) -> Floats:
+        """The leading right singular vectors of Dᵤ^(−degree/2) R Dᵢ^−damp, (I, F), the smoothest first."""
+        scaled = sparse.diags_array((self.people ** (-degree / 2)).astype(np.float32)) @ self.matrix
+        return leading((scaled @ sparse.diags_array((self.items**-damp).astype(np.float32))).tocsr(), rank)
+
+    def _low_pass(self, settings: Graph) -> tuple[Floats, Floats]:
+        axes = self.smoothest(settings.degree, settings.damp, settings.rank)
+        scale = np.where(self.known, self.items, 1)[:, None] ** np.float32(settings.damp)
+        left, right = (axes / scale).astype(np.float32), (axes * scale).astype(np.float32)
+        spread = _deviation((self.some @ left) @ right.T)
+        return left, right * np.float32(settings.smooth / spread if spread > 0 else 0)
+
+    def _look_alikes(self, nearest: int) -> sparse.csr_array:
+        vectors = self.features.items
+        edges = self.features.edges() or (("content", 0, vectors.size),)
+        rows = np.flatnonzero(self.known & vectors.present)
+        return neighbours(vectors.values, edges, rows, rows, nearest)
+
+
+def leading(matrix: sparse.csr_array, rank: int) -> Floats:
+    """The `rank` leading right singular vectors (I, F), largest first, columns of a fixed sign.
+
+    **Cost** a few hundred products with the matrix; dense where it is small.
+    """
+    from scipy.sparse.linalg import svds
+
+    rank = max(min(rank, *matrix.shape), 1)
+    if min(matrix.shape) < 4 * rank or min(matrix.shape) <= 300:
+        axes = np.linalg.svd(matrix.toarray(), full_matrices=False)[2][:rank].T
+    else:
+        start = np.ones(min(matrix.shape), np.float32)
+        axes = svds(matrix, k=rank, v0=start, tol=1e-3, return_singular_vectors="vh")[2][::-1].T
+    turn = np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return np.ascontiguousarray(axes * np.where(turn == 0, 1, turn), np.float32)
+
+
+def strongest_of(weights: sparse.csr_array, keep: int) -> sparse.csr_array:
+    """The `keep` largest entries of every column of a sparse matrix; of equal ones the first rows."""
+    columns = weights.tocsc()
+    columns.sort_indices()
+    count = np.diff(columns.indptr)
+    if count.max(initial=0) <= keep:
+        return weights.tocsr()
+    kept = np.ones(columns.nnz, bool)
+    for one in np.flatnonzero(count > keep):
+        span = slice(columns.indptr[one], columns.indptr[one + 1])
+        values = columns.data[span]
+        edge = np.partition(values, -keep)[-keep]
+        chosen = values > edge
+        chosen[np.flatnonzero(values == edge)[: keep - int(chosen.sum())]] = True
+        kept[span] = chosen
+    column = np.repeat(np.arange(len(count)), count)[kept]
+    out = sparse.csr_array((columns.data[kept], (columns.indices[kept], column)), shape=weights.shape)
+    out.sort_indices()
+    return out
+
+
+def resized(weights: sparse.csr_array, items: int) -> sparse.csr_array:
+    """The same matrix with empty rows and columns for new items."""
+    indptr = np.pad(weights.indptr, (0, items - weights.shape[0]), mode="edge")
+    return sparse.csr_array((weights.data, weights.indices, indptr), shape=(items, items))
+
+
+def _deviation(scores: Floats) -> float:
+    """The standard deviation of a row of scores, in the mean over rows."""
+    return float(scores.std(1).mean()) if len(scores) else 0.0
