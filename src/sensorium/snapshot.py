@@ -8,19 +8,13 @@ from its fields.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
 from sensorium.arrays import digest
 from sensorium.data.catalog import Catalog
@@ -32,11 +26,9 @@ from sensorium.encode.encoder import Encoder
 from sensorium.errors import SensoriumError, SnapshotError
 from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
+from sensorium.plain import Arrays, plain, rebuilt
 
 FORMAT = 2
-ROOMS = ("data", "encode", "fuse", "models")  # the rooms whose dataclasses may be named in a manifest
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,106 +54,6 @@ class Snapshot:
     hidden: tuple[int, ...] = ()
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
-
-
-# --- values <-> plain trees ---------------------------------------------------------------------------------------
-
-
-def plain(value: Any, arrays: Arrays, path: str) -> Any:
-    """The value as JSON-ready data; its arrays go into `arrays` under their path."""
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else {"~": "float", "value": repr(float(value))}
-    if isinstance(value, np.ndarray):
-        if value.dtype == object:
-            return {"~": "objects", "values": [plain(entry, arrays, path) for entry in value.tolist()]}
-        if value.dtype.kind == "U":
-            return {"~": "strings", "values": value.tolist()}
-        arrays[path] = np.ascontiguousarray(value)
-        return {"~": "array", "name": path}
-    if sparse.issparse(value):
-        value = value.tocsc() if value.format == "csc" else value.tocsr()
-        for name in ("data", "indices", "indptr"):
-            arrays[f"{path}.{name}"] = getattr(value, name)
-        return {"~": "sparse", "format": value.format, "shape": list(value.shape), "name": path}
-    if isinstance(value, Ids):
-        return {"~": "ids", "values": list(value)}
-    if isinstance(value, slice):
-        return {"~": "slice", "values": [value.start, value.stop]}
-    if isinstance(value, Path):
-        return {"~": "path", "value": str(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        fields = {
-            f.name: plain(getattr(value, f.name), arrays, f"{path}.{f.name}")
-            for f in dataclasses.fields(value)
-            if f.init
-        }
-        return {"~": "object", "class": f"{kind.__module__}:{kind.__qualname__}", "fields": fields}
-    if isinstance(value, Mapping):
-        return {"~": "map", "entries": [[str(k), plain(v, arrays, f"{path}.{k}")] for k, v in value.items()]}
-    if isinstance(value, tuple | list):
-        kind_name = "tuple" if isinstance(value, tuple) else "list"
-        return {"~": kind_name, "values": [plain(v, arrays, f"{path}.{place}") for place, v in enumerate(value)]}
-    raise SnapshotError(f"{path}: a {type(value).__name__} cannot be saved")
-
-
-def rebuilt(tree: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """The value that `plain` took apart. **Raises** SnapshotError for anything it would not have written."""
-    if not isinstance(tree, dict):
-        if isinstance(tree, list):
-            raise SnapshotError("the manifest holds a bare list")
-        return tree
-    match tree["~"]:
-        case "float":
-            return float(tree["value"])
-        case "objects":
-            out = np.empty(len(tree["values"]), object)
-            out[:] = [rebuilt(entry, arrays) for entry in tree["values"]]
-            return out
-        case "strings":
-            return np.array(tree["values"], dtype=str)
-        case "array":
-            return arrays[tree["name"]]
-        case "sparse":
-            parts = tuple(arrays[f"{tree['name']}.{name}"] for name in ("data", "indices", "indptr"))
-            kind = sparse.csc_array if tree["format"] == "csc" else sparse.csr_array
-            matrix = kind(parts, shape=tuple(tree["shape"]))
-            matrix.check_format(full_check=True)
-            return matrix
-        case "ids":
-            return Ids(tree["values"])
-        case "slice":
-            return slice(*tree["values"])
-        case "path":
-            return Path(tree["value"])
-        case "object":
-            return _object(tree, arrays)
-        case "map":
-            return {key: rebuilt(value, arrays) for key, value in tree["entries"]}
-        case "tuple":
-            return tuple(rebuilt(value, arrays) for value in tree["values"])
-        case "list":
-            return [rebuilt(value, arrays) for value in tree["values"]]
-    raise SnapshotError(f"the manifest holds an unknown kind of value: {tree['~']!r}")
-
-
-def _object(tree: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
-    module, _, name = tree["class"].partition(":")
-    place = module.split(".")
-    if len(place) < 3 or place[0] != "sensorium" or place[1] not in ROOMS or not name.isidentifier():
-        raise SnapshotError(f"the manifest names {tree['class']!r}, which is no class of Sensorium's")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        raise SnapshotError(f"the manifest names {tree['class']!r}, which this version does not have") from None
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or kind.__module__ != module:
-        raise SnapshotError(f"the manifest names {tree['class']!r}, which is no dataclass")
-    fields = {name: rebuilt(value, arrays) for name, value in tree["fields"].items()}
-    return kind(**fields)
 
 
 def placed(snapshot: Snapshot) -> Snapshot:
