@@ -74,6 +74,7 @@ RECOMMENDERS = Classes(
     ials="models.ials:Ials",
     profile="models.profile:Profile",
     graph="models.graph:Graph",
+    coldaligner="models.coldaligner:ColdAligner",
     sequence="models.sequence:Sequence",
     lstm="models.sequence:Lstm",
     blend="models.blend:Blend",

@@ -1,0 +1,182 @@
+"""New and known items in one list: content is mapped to where the crowd would have put it, with the crowd's own spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.events import Events, Fold, Histories
+from sensorium.errors import ShapeError
+from sensorium.models.choose import PEOPLE
+from sensorium.models.model import Features
+from sensorium.settings import INF, within
+from sensorium.train.loop import reproducible
+from sensorium.train.ranking import rank_targets
+
+WARMTHS = (0.0, 1.0, 4.0, 16.0)  # that validation tries
+
+
+@dataclass(frozen=True)
+class ColdAligner:
+    """An item with n events is n/(n + warmth) what the crowd made of it, and for the rest what its content says.
+
+    The crowd's space is a truncated singular value decomposition of who chose what (`size`); content enters it by ridge
+    regression (`l2`), in closed form. Both are then refined together: for people some of whose items are hidden, a softmax
+    over all items must name them, and in every step a share `cold` of the items is seen by content alone, as if nobody
+    had met them. So content learns to stand beside the crowd's vectors, and a cold item competes with warm ones on one
+    scale. `contrast` weighs an InfoNCE between the two vectors of an item, `match` the distance between the means and
+    covariances of the two clouds of vectors, which keeps what is made from content as long (as famous) as what is real.
+
+    With more than `exact` items the softmax has `negatives` samples and the logQ correction. Training is bounded by
+    `work`, in 10¹² multiply-adds, not by a clock, so that the same data give the same model on a slow machine.
+
+    **Cost** epochs · U · min(I, negatives) · size · 3 multiply-adds.
+    **Source** Y. Wei et al., "Contrastive learning for cold-start recommendation" (2021); content in the place of the id
+    by chance: M. Volkovs et al., "DropoutNet" (2017); matching of moments: B. Sun, K. Saenko, "Deep CORAL" (2016).
+    """
+
+    size: int = 128
+    l2: float = 3.0
+    warmth: float = 0.0
+    decay: float = 1.0
+    epochs: int = 20
+    cold: float = 0.5
+    contrast: float = 0.1
+    match: float = 0.1
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    temperature: float = 0.1
+    batch: int = 256
+    exact: int = 5_000
+    negatives: int = 2_048
+    work: float = 4.0
+
+    def __post_init__(self) -> None:
+        within(
+            self, size=(1, 4096), l2=(1e-6, INF), warmth=(0, INF), decay=(0, 1), epochs=(0, INF), cold=(0, 1),
+            contrast=(0, INF), match=(0, INF), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
+        )  # fmt: skip
+
+    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ColdAlignerModel:
+        """Ridge, then `epochs` of refinement or what `work` allows. With 0 epochs it is the closed form alone."""
+        from sensorium.models.coldaligner_training import Training
+
+        with reproducible(rng):
+            training = Training(self, events, features, rng)
+            for _ in range(training.epochs):
+                training.epoch()
+            return training.model()
+
+    def tuned(
+        self, fold: Fold, features: Features, *, rng: np.random.Generator, patience: int = 3
+    ) -> ColdAligner:  # fmt: skip
+        """Epochs, decay and warmth with the best NDCG@10 on validation, all from one run of training.
+
+        It is looked at after 0, 1, 2, 3, 4, 6, 8, 11, … epochs and ends when `patience` looks in a row were no better.
+        """
+        from sensorium.models.coldaligner_training import Training
+
+        def value(model: ColdAlignerModel) -> float:
+            return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
+
+        height, chosen, kept, worse, look = -1.0, 0, None, 0, 0
+        with reproducible(rng):
+            training = Training(self, fold.train, features, rng)
+            for epoch in range(training.epochs + 1):
+                if epoch:
+                    training.epoch()
+                if epoch < look and epoch < training.epochs:
+                    continue
+                look = max(epoch + 1, round(epoch * 1.35))
+                model = training.model()
+                reached = value(model)
+                if reached > height:
+                    height, chosen, kept, worse = reached, epoch, model, 0
+                else:
+                    worse += 1
+                    if worse >= patience:
+                        break
+        best = replace(self, epochs=chosen)
+        if kept is None:
+            return best
+        for decay in (1.0, 0.9, 0.8, 0.7):
+            reached = value(replace(kept, decay=decay))
+            if reached > height:
+                height, best = reached, replace(best, decay=decay)
+        for warmth in WARMTHS:
+            reached = value(replace(kept, decay=best.decay, warmth=warmth))
+            if reached > height:
+                height, best = reached, replace(best, warmth=warmth)
+        return best
+
+
+@dataclass(frozen=True, eq=False)
+class ColdAlignerModel:
+    """score = person · item, where a person is the sum of what their items say, divided by √of their number.
+
+    **Shapes** content (D, S + 1) and centre (S + 1,): from an item's vector to its place, its fame the last column;
+    said (D, S), said_centre (S,): the same for what an item says of who chose it; placed (I, S + 1) and spoken (I, S): what
+    content says of every item; crowd (K, S + 1) and heard (K, S): what the crowd adds to that for the items `rows` (K,),
+    of which each has been chosen `counts` (K,) times; person (S,): somebody of whom nothing is known.
+    """
+
+    content: Floats
+    centre: Floats
+    said: Floats
+    said_centre: Floats
+    placed: Floats
+    spoken: Floats
+    crowd: Floats
+    heard: Floats
+    rows: Rows
+    counts: Floats
+    person: Floats
+    scale: float
+    warmth: float
+    decay: float
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        """**Shapes** (B, C)."""
+        items = self.item_vectors()
+        return self.user_vectors(histories) @ (items if candidates is None else items[candidates]).T
+
+    def item_vectors(self) -> Floats:
+        """**Shapes** (I, S + 1)."""
+        return self._warmed(self.placed, self.crowd)
+
+    def user_vectors(self, histories: Histories) -> Floats:
+        """**Shapes** (B, S + 1): the last column is one, for an item's fame."""
+        matrix = histories.matrix(len(self.spoken), decay=self.decay)
+        said = self._warmed(self.spoken, self.heard)
+        length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
+        lifted = sparse.diags_array(1 / np.maximum(length, 1e-6)).tocsr() @ matrix
+        people = np.asarray(lifted @ said, np.float32) + self.person
+        return np.concatenate([people * np.float32(self.scale), np.ones((len(people), 1), np.float32)], axis=1)
+
+    def _warmed(self, content: Floats, crowd: Floats) -> Floats:
+        """What content says, plus n/(n + warmth) of what the crowd says otherwise."""
+        out = content.copy()
+        out[self.rows] += (self.counts / (self.counts + np.float32(self.warmth)))[:, None] * crowd
+        return out
+
+    def extended(self, features: Features) -> ColdAlignerModel:
+        """New items are what their content says; without content, the average item."""
+        fresh = features.items.take(np.arange(len(self.placed), len(features.items)))
+        if not len(fresh):
+            return self
+        if fresh.present.any() and fresh.size != len(self.content):
+            raise ShapeError(
+                f"coldaligner: new items have content of size {fresh.size}, the model was trained on {len(self.content)}; "
+                "train again"
+            )
+        values = (
+            fresh.values if fresh.size == len(self.content) else np.zeros((len(fresh), len(self.content)), np.float32)
+        )
+        placed, spoken = values @ self.content + self.centre, values @ self.said + self.said_centre
+        return replace(
+            self, placed=np.concatenate([self.placed, placed]).astype(np.float32),
+            spoken=np.concatenate([self.spoken, spoken]).astype(np.float32),
+        )  # fmt: skip
