@@ -83,15 +83,19 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class GraphModel:
-    """score = history · weights + (history · left) · rightᵀ.
+    """base = h · weights + (h · left) · rightᵀ, h being the history after `lend`; score = base + base · walk + history · step.
 
-    **Shapes** weights (I, I) sparse, row = event's item, column = candidate; left, right (I, F); content (I, D), known
-    (I,): who has events; edges: the modalities of content. `alike` is what one step to a look-alike counts.
+    **Shapes** weights, walk, lend, step (I, I) sparse, row = what gives, column = what gets; left, right (I, F).
+    `walk` goes on from an item to its look-alikes, `lend` lets items without events speak through theirs, `step` leads to
+    look-alikes directly. content (I, D), known (I,) (who has events), edges (the modalities) place new items.
     """
 
     weights: sparse.csr_array
     left: Floats
     right: Floats
+    walk: sparse.csr_array
+    lend: sparse.csr_array
+    step: sparse.csr_array
     content: Floats
     known: NDArray[np.bool_]
     edges: tuple[tuple[str, int, int], ...]
@@ -101,23 +105,28 @@ class GraphModel:
     strength: float
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
-        """**Shapes** (B, C). **Cost** events · keep + 2 I · F multiplications a history."""
+        """**Shapes** (B, C). **Cost** events · keep + 2 I · F multiplications a history, and `nearest` · I with content."""
         history = histories.matrix(len(self.left), decay=self.decay, strength=self.strength)
-        right = self.right if candidates is None else self.right[candidates]
-        out = np.asarray((history @ self.left) @ right.T, np.float32)
-        near = history @ self.weights
-        out += (near if candidates is None else near[:, candidates]).toarray()
-        return out
+        lent = history + history @ self.lend if self.lend.nnz else history
+        out = np.asarray((lent @ self.left) @ self.right.T, np.float32)
+        out += (lent @ self.weights).toarray()
+        if self.walk.nnz:
+            out += out @ self.walk
+        if self.step.nnz:
+            out += (history @ self.step).toarray()
+        return out if candidates is None else out[:, candidates]
 
     def extended(self, features: Features) -> GraphModel:
         """New items are the mean of those old ones they look like, as givers and as candidates."""
         more = len(features.items) - len(self.left)
         if not more:
             return self
+        square = {
+            name: resized(getattr(self, name), len(features.items)) for name in ("weights", "walk", "lend", "step")
+        }
         grown = replace(
-            self, weights=resized(self.weights, len(features.items)), content=features.items.values,
-            left=np.pad(self.left, ((0, more), (0, 0))), right=np.pad(self.right, ((0, more), (0, 0))),
-            known=np.pad(self.known, (0, more)),
+            self, left=np.pad(self.left, ((0, more), (0, 0))), right=np.pad(self.right, ((0, more), (0, 0))),
+            known=np.pad(self.known, (0, more)), content=features.items.values, **square,
         )  # fmt: skip
         return grown.adopting(np.arange(len(self.left), len(features.items)))
 
@@ -126,9 +135,9 @@ class GraphModel:
         graph = neighbours(self.content, self.edges, np.flatnonzero(self.known), rows, self.nearest)
         if not graph.nnz:
             return self
-        mixing = (sparse.eye_array(graph.shape[0], dtype=np.float32, format="csr") + graph).tocsr()
-        weights = mixing.T @ self.weights @ mixing + np.float32(self.alike) * (graph + graph.T)
-        return replace(self, weights=weights.tocsr(), left=mixing.T @ self.left, right=mixing.T @ self.right)
+        back = graph.T.tocsr()
+        step = self.step + np.float32(self.alike) * (graph + back)
+        return replace(self, walk=self.walk + graph, lend=self.lend + back, step=step.tocsr())
 
 
 class _Parts:
@@ -156,15 +165,13 @@ class _Parts:
         left, right = self._low_pass(s) if s.smooth > 0 else (np.zeros((items, 1), np.float32),) * 2
         content = self.features.items.values
         edges = self.features.edges() or (("content", 0, content.shape[1]),)
-        step = 0.0
-        if self.there and (s.hop or s.alike):
-            graph = self.look_alikes(s.nearest)
-            if s.hop:
-                weights = strongest_of((weights + np.float32(s.hop) * (weights @ graph)).tocsr(), s.keep)
-                right = right + np.float32(s.hop) * (graph.T @ right)
-            step = s.alike / (_deviation((self.some @ graph).toarray()) or 1.0)
-            weights = (weights + np.float32(step) * graph).tocsr()
-        model = GraphModel(weights, left, right, content, self.known, edges, s.nearest, step, s.decay, s.strength)
+        nobody = sparse.csr_array((items, items), dtype=np.float32)
+        graph = self.look_alikes(s.nearest) if self.there else nobody
+        alike = s.alike / (_deviation((self.some @ graph).toarray()) or 1.0)
+        model = GraphModel(
+            weights, left, right, graph * np.float32(s.hop), nobody, graph * np.float32(alike), content, self.known, edges,
+            s.nearest, alike, s.decay, s.strength,
+        )  # fmt: skip
         return model.adopting(np.flatnonzero(~self.known)) if self.there else model
 
     def _walked(self, degree: float) -> sparse.csr_array:
@@ -208,19 +215,23 @@ class _Parts:
         return neighbours(vectors.values, edges, rows, rows, nearest)
 
 
-def leading(matrix: sparse.csr_array, rank: int) -> Floats:
-    """The `rank` leading right singular vectors (I, F), largest first, columns of a fixed sign.
+def leading(matrix: sparse.csr_array, rank: int, *, turns: int = 12) -> Floats:
+    """The `rank` leading right singular vectors (I, F), largest first, by block power iteration; exact where small.
 
-    **Cost** a few hundred products with the matrix; dense where it is small.
+    **Cost** 2 · turns products of the matrix with rank + 32 vectors, and as many orthogonalisations.
+    **Source** N. Halko et al., "Finding structure with randomness" (2011).
     """
-    from scipy.sparse.linalg import svds
-
     rank = max(min(rank, *matrix.shape), 1)
-    if min(matrix.shape) < 4 * rank or min(matrix.shape) <= 300:
+    wide = rank + 32
+    if min(matrix.shape) <= 2 * wide:
         axes = np.linalg.svd(matrix.toarray(), full_matrices=False)[2][:rank].T
     else:
-        start = np.ones(min(matrix.shape), np.float32)
-        axes = svds(matrix, k=rank, v0=start, tol=1e-3, return_singular_vectors="vh")[2][::-1].T
+        back = matrix.T.tocsr()
+        block = np.random.default_rng(0).normal(size=(matrix.shape[1], wide)).astype(np.float32)
+        for _ in range(turns):
+            block = np.linalg.qr(back @ (matrix @ block))[0]
+        spread = matrix @ block
+        axes = block @ np.linalg.eigh(spread.T @ spread)[1][:, ::-1][:, :rank]
     turn = np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     return np.ascontiguousarray(axes * np.where(turn == 0, 1, turn), np.float32)
 
