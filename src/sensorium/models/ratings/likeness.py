@@ -70,10 +70,7 @@ def near_means(
 
     Only positive likeness counts; fewer than `least` neighbours give 0 and `found` says how many there were.
     """
-    longest = 0
-    for x in range(len(start) - 1):
-        longest = max(longest, start[x + 1] - start[x])
-    alike, worth = np.empty(longest), np.empty(longest)
+    alike, worth = np.empty(k), np.empty(k)
     for n in range(begin, end):
         out[n], found[n] = 0.0, 0
         if asked[n] < 0 or among[n] < 0:
@@ -81,25 +78,19 @@ def near_means(
         many = 0
         for m in range(start[among[n]], start[among[n] + 1]):
             s = likeness[asked[n], member[m]]
-            if s > 0:
-                alike[many], worth[many] = s, value[m]
-                many += 1
-        edge, ties = 0.0, 0
-        if many > k:
-            edge = np.partition(alike[:many], many - k)[many - k]
-            ties = k
-            for m in range(many):
-                if alike[m] > edge:
-                    ties -= 1
-        top, below, taken = 0.0, 0.0, 0
+            if s <= 0 or (many == k and s <= alike[k - 1]):
+                continue
+            # Kept sorted, most alike first; of those equally alike the first stays.
+            place = many if many < k else k - 1
+            while place > 0 and alike[place - 1] < s:
+                alike[place], worth[place] = alike[place - 1], worth[place - 1]
+                place -= 1
+            alike[place], worth[place] = s, value[m]
+            many = min(many + 1, k)
+        top, below = 0.0, 0.0
         for m in range(many):
-            if many > k and alike[m] <= edge:
-                if alike[m] < edge or ties == 0:
-                    continue
-                ties -= 1  # of those equally alike the first
             top += alike[m] * worth[m]
             below += alike[m]
-            taken += 1
-        found[n] = taken
-        if taken >= least and below > 0:
+        found[n] = many
+        if many >= least and below > 0:
             out[n] = top / below
