@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
-from sensorium.models.blend import DEEP, LINEAR, Blend, BlendModel, weigh
+from sensorium.models.blend import DEEP, LINEAR, Blend
 from sensorium.models.choose import PEOPLE
 from sensorium.models.ease import Ease
 from sensorium.models.model import Features, Model
@@ -85,10 +85,11 @@ class Auto:
                 f" and {len(fold.train):,} events; raise recommender.budget_seconds"
             )
         start = time.perf_counter()
-        weights = weigh(models, fold, features)
         members: dict[str, Any] = {t.name: t.settings for t in trials}
-        mixed = replace(blend, use=tuple(n for n in models if weights[n] > 0), weights=weights, **members)
-        model = BlendModel({n: models[n] for n in mixed.use}, weights)
+        mixed = replace(blend, **members).weighed(models, fold, features)
+        counted = tuple(n for n in models if any(weights[n] > 0 for weights in mixed.tables().values()))
+        mixed = replace(mixed, use=counted)
+        model = mixed.of({n: models[n] for n in counted})
         ranks = rank_targets(model.score, fold, features.people, most=PEOPLE)
         trials.append(Trial("blend", ranks.ndcg(), ranks.recall(), time.perf_counter() - start, mixed))
         best = max(trials, key=lambda t: t.ndcg)

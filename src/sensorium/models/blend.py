@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, Histories
@@ -21,8 +23,14 @@ from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
 from sensorium.settings import nearest
 
-DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
 LINEAR = ("popularity", "content", "itemknn", "ease", "directed", "ials", "profile")
+DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
+LATER = {  # members that are imported where they are named
+    "graph": "graph:Graph",
+    "coldaligner": "coldaligner:ColdAligner",
+    "sequence": "sequence:Sequence",
+    "lstm": "sequence:Lstm",
+}
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,16 @@ class Blend:
     """score = Σ weight · (a member's score − its mean) ÷ its standard deviation, both over what the history lacks.
 
     `use` names the members, whose settings are the fields of the same name; `weights` is what each counts (1 where not
-    named). `tuned` chooses the members' settings one by one and then the weights, all at or above zero, under which the
-    targets of validation stand highest (see `weigh`).
+    named), `by_length` the same for people whose histories have at least so many events, where they need other weights.
+    `tuned` chooses the members' settings one by one and then the weights, all at or above zero, under which the targets
+    of validation stand highest (see `weigh`).
 
     **Cost** the members'.
     """
 
     use: tuple[str, ...] = LINEAR
     weights: Mapping[str, float] = field(default_factory=dict)
+    by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     popularity: Popularity = field(default_factory=Popularity)
     content: Content = field(default_factory=Content)
     itemknn: ItemKnn = field(default_factory=ItemKnn)
@@ -45,25 +55,39 @@ class Blend:
     directed: Directed = field(default_factory=Directed)
     ials: Ials = field(default_factory=Ials)
     profile: Profile = field(default_factory=Profile)
+    graph: Any = None
+    coldaligner: Any = None
     sequence: Any = None
     lstm: Any = None
 
     def __post_init__(self) -> None:
-        for name in (*self.use, *self.weights):
-            if name not in (*LINEAR, *DEEP):
-                raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, *DEEP))}")
+        for name in (*self.use, *self.weights, *(name for own in self.by_length.values() for name in own)):
+            if name not in (*LINEAR, *LATER):
+                raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, *LATER))}")
+        for least in self.by_length:
+            if not least.isdigit():
+                raise RecipeError(f"blend: by_length has {least!r} where a number of events should stand")
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> BlendModel:
-        names = [name for name in self.use if self.weights.get(name, 1.0) != 0]
-        members = {name: self.member(name).fit(events, features, rng=rng) for name in names}
-        return BlendModel(members, {name: float(self.weights.get(name, 1.0)) for name in names})
+        names = [name for name in self.use if any(weights.get(name, 1.0) != 0 for weights in self.tables().values())]
+        return self.of({name: self.member(name).fit(events, features, rng=rng) for name in names})
+
+    def of(self, members: Mapping[str, Model]) -> BlendModel:
+        """The blend of models that are fitted already."""
+        tables = self.tables()
+        shares = [[float(weights.get(name, 1.0)) for name in members] for weights in tables.values()]
+        return BlendModel(dict(members), np.array(list(tables)), np.array(shares, np.float32).reshape(len(tables), -1))
+
+    def tables(self) -> dict[int, Mapping[str, float]]:
+        """From how many events on which weights count, ascending from 0."""
+        own = {int(least): weights for least, weights in self.by_length.items()}
+        return dict(sorted(({0: self.weights} | own).items()))
 
     def member(self, name: str) -> Recommender:
-        """The settings of one member; the sequence models are opened only where they are named."""
-        if name in DEEP and getattr(self, name) is None:
-            from sensorium.models.sequence import Lstm, Sequence
-
-            return Sequence() if name == "sequence" else Lstm()
+        """The settings of one member; what takes long to import is opened only where it is named."""
+        if name in LATER and getattr(self, name) is None:
+            module, _, thing = LATER[name].partition(":")
+            return getattr(importlib.import_module(f"sensorium.models.{module}"), thing)()
         return getattr(self, name)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:
@@ -77,24 +101,36 @@ class Blend:
                 settings = settings.tuned(fold, features, rng=rng)
             out = replace(out, **{name: settings})  # type: ignore[arg-type]
             models[name] = settings.fit(fold.train, features, rng=rng)
-        return replace(out, weights=weigh(models, fold, features))
+        return out.weighed(models, fold, features)
+
+    def weighed(self, models: Mapping[str, Model], fold: Fold, features: Features) -> Blend:
+        """The same with the weights that these fitted members should have."""
+        weights, by_length = weigh(models, fold, features)
+        return replace(self, weights=weights, by_length=by_length)
 
 
 @dataclass(frozen=True, eq=False)
 class BlendModel:
-    """Fitted members and what each counts."""
+    """Fitted members and what each counts. **Shapes** lengths (G,) ascending; weights (G, M), in the order of `members`."""
 
     members: dict[str, Any]
-    weights: dict[str, float]
+    lengths: Rows
+    weights: Floats
+
+    def shares(self, histories: Histories) -> Floats:
+        """What each member counts for each history (B, M): by the last group whose least length it reaches."""
+        group = np.searchsorted(self.lengths, np.diff(histories.start), "right") - 1
+        return self.weights[np.maximum(group, 0)]
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). Every member scores all items, for its scale is taken over all."""
         total: Floats | None = None
-        for name, model in self.members.items():
+        shares = self.shares(histories)
+        for place, model in enumerate(self.members.values()):
             scores = model.score(histories)
             centre, spread = scale(scores, histories)
             part = (scores if candidates is None else scores[:, candidates]) - centre[:, None]
-            part *= (self.weights[name] * spread)[:, None]
+            part *= (shares[:, place] * spread)[:, None]
             total = part if total is None else total + part
         if total is None:
             raise RecipeError("blend: no member has a weight above 0; name some in `use`")
@@ -104,10 +140,11 @@ class BlendModel:
         """The members' parts on the common scale; a member that cannot be taken apart counts as the base."""
         pieces: list[tuple[str, Floats]] = []
         base = np.zeros(len(candidates), np.float32)
-        for name, model in self.members.items():
+        shares = self.shares(history)[0]
+        for place, model in enumerate(self.members.values()):
             scores = model.score(history)
             centre, spread = scale(scores, history)
-            factor = np.float32(self.weights[name]) * spread[0]
+            factor = shares[place] * spread[0]
             if isinstance(model, Explains):
                 own = model.parts(history, candidates)
                 base += factor * (own.base - centre[0])
@@ -128,20 +165,24 @@ class BlendModel:
 def weigh(
     models: Mapping[str, Model], fold: Fold, features: Features, *, people: int = 1_000, uniform: int = 1_000,
     top: int = 100, seed: int = 0,
-) -> dict[str, float]:  # fmt: skip
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:  # fmt: skip
     """The weights ≥ 0 under which the targets stand highest: a walk along one weight at a time, from equal ones.
 
     What is climbed is the mean gain 1 ÷ log₂(rank + 2) with no cut at 10: every target moves it, so that a few hundred
     people suffice where NDCG@10 itself would be fitted to chance. Of the candidates, the `top` of every member are kept
-    and `uniform` others stand for the rest.
+    and `uniform` others stand for the rest. Besides, the weights by length of history that prove better (`by_length`).
 
-    **Cost** people · (top · members + uniform) · members · 4 bytes, and that many operations for each of ~200 steps.
+    **Cost** people · (top · members + uniform) · members · 4 bytes, and that many operations for each of ~500 steps.
     """
     names = list(models)
     if not names:
-        return {}
+        return {}, {}
     pool = Pool.drawn(models, fold, features, people=people, uniform=uniform, top=top, seed=seed)
     if not len(pool.row):
-        return dict.fromkeys(names, 1.0)
-    weights = pool.climbed()
-    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+        return dict.fromkeys(names, 1.0), {}
+
+    def named(weights: NDArray[np.float64]) -> dict[str, float]:
+        return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+
+    common = pool.climbed()
+    return named(common), {str(least): named(own) for least, own in pool.by_length(common, seed).items()}

@@ -1,4 +1,4 @@
-"""What the learning of a blend's weights stands on: members' scores on one scale, for a pool of people and candidates."""
+"""How a blend's weights are learnt: members' scores on one scale, for a pool of people and candidates, and a walk over it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from sensorium.train.ranking import asked, hide
 STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)  # factors that are tried on each weight
 STARTS = (0.1, 0.3)  # and shares of the largest weight, so that a weight of zero can come back
 GAIN = 1.0005  # a step must raise the value by this factor: smaller rises are chance
+LEAST = 150  # people that a group must have in the pool to get weights of its own
+GROUPS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +25,14 @@ class Pool:
     """Candidates of some people with every member's standardised score.
 
     **Shapes** scores (M, P, C); count (P, C): how many candidates one stands for, 0 for padding; targets as
-    row (T,) and column (T,) pairs.
+    row (T,) and column (T,) pairs; length (P,): how many events each person's history has.
     """
 
     scores: Floats
     count: Floats
     row: Rows
     column: Rows
+    length: Rows
 
     @classmethod
     def drawn(
@@ -45,7 +48,8 @@ class Pool:
     ) -> Pool:
         """The pool of a fold: a person's targets, the `top` of each member, and `uniform` of the others at random."""
         rng = np.random.default_rng(seed)
-        tables: list[tuple[Floats, Floats, int]] = []  # (M, C) scores, (C,) counts, how many targets stand in front
+        # (M, C) scores, (C,) counts, how many targets stand in front, how long the history is
+        tables: list[tuple[Floats, Floats, int, int]] = []
         for batch in asked(fold, features.people, batch=128, most=people, seed=seed):
             standard = np.stack(
                 [standardised(model.score(batch.histories), batch.histories) for model in models.values()]
@@ -67,22 +71,40 @@ class Pool:
                     others, count = allowed, np.ones(len(allowed), np.float32)
                 picked = np.concatenate([targets, others])
                 counts = np.concatenate([np.ones(len(targets), np.float32), count])
-                tables.append((line[:, picked], counts, len(targets)))
-        width = max((len(count) for _, count, _ in tables), default=0)
+                span = batch.histories.start[b + 1] - batch.histories.start[b]
+                tables.append((line[:, picked], counts, len(targets), int(span)))
+        width = max((len(count) for _, count, _, _ in tables), default=0)
         scores = np.zeros((len(models), len(tables), width), np.float32)
         counts_ = np.zeros((len(tables), width), np.float32)
-        for p, (line, count, _) in enumerate(tables):
+        for p, (line, count, _, _) in enumerate(tables):
             scores[:, p, : len(count)], counts_[p, : len(count)] = line, count
-        row = np.repeat(np.arange(len(tables)), [n for _, _, n in tables]).astype(np.int64)
-        column = np.concatenate([np.arange(n) for _, _, n in tables] or [np.zeros(0, np.int64)])
-        return cls(scores, counts_, row, column)
+        row = np.repeat(np.arange(len(tables)), [n for _, _, n, _ in tables]).astype(np.int64)
+        column = np.concatenate([np.arange(n) for _, _, n, _ in tables] or [np.zeros(0, np.int64)])
+        return cls(scores, counts_, row, column, np.array([length for *_, length in tables], np.int64))
 
-    def value(self, mixed: Floats) -> float:
-        """The mean over people of their targets' gain, ranked by the mixed scores (P, C); ties count half."""
+    def of(self, people: Rows) -> Pool:
+        """The pool of some of the people (ascending)."""
+        place = np.full(len(self.length), -1)
+        place[people] = np.arange(len(people))
+        mine = place[self.row] >= 0
+        return Pool(
+            self.scores[:, people], self.count[people], place[self.row[mine]], self.column[mine], self.length[people]
+        )
+
+    def gains(self, mixed: Floats) -> NDArray[np.float64]:
+        """Each person's gain (P,) under mixed scores (P, C), 1 where all targets stand in front; ties count half."""
         gain = 1 / np.log2(self.ranks(mixed) + 2)
         people = np.bincount(self.row, minlength=len(mixed))
-        ideal = np.cumsum(1 / np.log2(np.arange(2, people.max() + 2)))[people[self.row] - 1]
-        return float((gain / ideal).sum() / np.count_nonzero(people))
+        ideal = np.cumsum(1 / np.log2(np.arange(2, people.max(initial=0) + 2)))
+        return np.bincount(self.row, gain, minlength=len(mixed)) / ideal[np.maximum(people, 1) - 1]
+
+    def value(self, mixed: Floats) -> float:
+        """The mean gain over people."""
+        return float(self.gains(mixed).mean())
+
+    def mixed(self, weights: NDArray[np.float64]) -> Floats:
+        """**Shapes** (M,) → (P, C)."""
+        return np.tensordot(weights.astype(np.float32), self.scores, 1)
 
     def ranks(self, mixed: Floats) -> NDArray[np.float64]:
         """The place of each target (T,), 0 is the top."""
@@ -106,11 +128,11 @@ class Pool:
             out[start[p] : start[p + 1]] = below[-1] - below[right] + (below[right] - below[left] - 1) / 2
         return out
 
-    def climbed(self, rounds: int = 4) -> NDArray[np.float64]:
-        """Weights (M,), the largest 1, at the end of the walk."""
+    def climbed(self, start: NDArray[np.float64] | None = None, rounds: int = 4) -> NDArray[np.float64]:
+        """Weights (M,), the largest 1, at the end of the walk from `start` (equal ones where it is None)."""
         members = len(self.scores)
-        weights = np.full(members, 0.3)
-        mixed = np.tensordot(weights.astype(np.float32), self.scores, 1)
+        weights = np.full(members, 0.3) if start is None else start.astype(np.float64)
+        mixed = self.mixed(weights)
         height = self.value(mixed)
         for _ in range(rounds):
             moved = False
@@ -129,6 +151,37 @@ class Pool:
             if not moved:
                 break
         return weights / weights.max()
+
+    def by_length(self, common: NDArray[np.float64], seed: int) -> dict[int, NDArray[np.float64]]:
+        """Weights of their own for people with short, middling and long histories, where those are better than `common`.
+
+        The key is the least length. A group's weights are learnt on either half of it and judged on the other; they
+        count where the mean gain there rises by more than a standard error. What is kept is the mean of the two.
+        """
+        edges = (
+            np.unique(np.quantile(self.length, np.arange(GROUPS) / GROUPS, method="nearest"))
+            if len(self.length)
+            else []
+        )
+        out: dict[int, NDArray[np.float64]] = {}
+        for place, least in enumerate(edges):
+            below = edges[place + 1] if place + 1 < len(edges) else np.inf
+            group = np.flatnonzero((self.length >= least) & (self.length < below))
+            if len(edges) < 2 or len(group) < LEAST:
+                continue
+            out[int(least) if place else 0] = common
+            order = np.random.default_rng(seed).permutation(group)
+            halves = [self.of(np.sort(part)) for part in (order[: len(order) // 2], order[len(order) // 2 :])]
+            learnt = [half.climbed(common, rounds=2) for half in halves]
+            rise = np.concatenate(
+                [
+                    half.gains(half.mixed(other)) - half.gains(half.mixed(common))
+                    for half, other in zip(halves, learnt[::-1], strict=True)
+                ]
+            )
+            if rise.mean() > rise.std() / np.sqrt(len(rise)):
+                out[int(least) if place else 0] = (learnt[0] + learnt[1]) / 2
+        return out if any(own is not common for own in out.values()) else {}
 
 
 def standardised(scores: Floats, histories: Histories) -> Floats:

@@ -1,0 +1,75 @@
+"""The weights of a blend: which members count, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from sensorium.arrays import Floats, Rows
+from sensorium.data.events import Events, Fold, Histories
+from sensorium.data.vectors import Vectors
+from sensorium.errors import RecipeError
+from sensorium.models.blend import Blend, weigh
+from sensorium.models.model import Features
+
+PEOPLE, ITEMS = 600, 40
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Knows the target of people whose history is short (or long), and guesses for the others."""
+
+    goal: np.ndarray
+    short: bool
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        guess = np.random.default_rng(int(self.short)).normal(size=(PEOPLE, ITEMS)).astype(np.float32)[histories.user]
+        mine = (np.diff(histories.start) < 5) == self.short
+        guess[np.flatnonzero(mine), self.goal[histories.user[mine]]] = 2
+        return guess if candidates is None else guess[:, candidates]
+
+
+def world() -> tuple[Fold, Features, dict[str, Oracle]]:
+    rng = np.random.default_rng(0)
+    user, item, goal = [], [], np.zeros(PEOPLE, np.int64)
+    for person in range(PEOPLE):
+        several = rng.permutation(ITEMS)
+        count = (2, 3, 8, 9)[person % 4]
+        user += [person] * count
+        item += several[:count].tolist()
+        goal[person] = several[count]
+    train = Events.of(user, item, users=PEOPLE, items=ITEMS)
+    held_out = Events.of(np.arange(PEOPLE), goal, users=PEOPLE, items=ITEMS)
+    oracles = {"ease": Oracle(goal, short=True), "directed": Oracle(goal, short=False)}
+    return Fold(train, held_out), Features(Vectors.absent(ITEMS, 1, "none")), oracles
+
+
+def test_people_with_short_and_long_histories_get_the_member_that_knows_them() -> None:
+    fold, features, oracles = world()
+    blend = Blend(use=("ease", "directed")).weighed(oracles, fold, features)
+    tables = blend.tables()
+    assert list(tables)[0] == 0
+    assert tables[0]["ease"] > 2 * tables[0]["directed"]
+    last = tables[max(tables)]
+    assert last["directed"] > 2 * last["ease"]
+    # Two people, one of either kind: each row of scores is the sum with their own weights.
+    histories = fold.train.histories([0, 2])
+    shares = blend.of(oracles).shares(histories)
+    assert shares.tolist() == [
+        pytest.approx([tables[0]["ease"], tables[0]["directed"]]), pytest.approx([last["ease"], last["directed"]]),
+    ]  # fmt: skip
+
+
+def test_where_all_people_are_alike_no_group_gets_weights_of_its_own() -> None:
+    fold, features, oracles = world()
+    guess = {name: Oracle(np.roll(oracle.goal, 1), oracle.short) for name, oracle in oracles.items()}
+    assert weigh(guess, fold, features)[1] == {}
+
+
+def test_a_group_that_is_no_number_of_events_is_refused() -> None:
+    with pytest.raises(RecipeError, match="number of events"):
+        Blend(by_length={"few": {"ease": 1.0}})
+    with pytest.raises(RecipeError, match="did you mean 'ease'"):
+        Blend(by_length={"5": {"eas": 1.0}})
