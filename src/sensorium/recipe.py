@@ -72,11 +72,14 @@ RECOMMENDERS = Classes(
     ease="models.ease:Ease",
     directed="models.ease:Directed",
     ials="models.ials:Ials",
+    hybrid="models.hybrid:Hybrid",
     profile="models.profile:Profile",
     graph="models.graph:Graph",
+    lightgcn="models.lightgcn:LightGcn",
     coldaligner="models.coldaligner:ColdAligner",
     sequence="models.sequence:Sequence",
     lstm="models.sequence:Lstm",
+    ratings="models.ratings.recommend:RatingsRecommender",
     blend="models.blend:Blend",
     auto="models.auto:Auto",
 )
@@ -362,8 +365,8 @@ def _values(settings: Any) -> dict[str, Any]:
         if value == default or value is None:
             continue
         if dataclasses.is_dataclass(value):
-            # A field of any type could not be read back as the class that it holds.
-            if f.type not in ("Any", Any):
+            # A field of any type is read back as what its name means, where that is a recommender (a blend's members).
+            if f.type not in ("Any", Any) or (f.name in RECOMMENDERS and isinstance(value, RECOMMENDERS[f.name])):
                 found[f.name] = _values(value)
         elif isinstance(value, bool | int | float | str | tuple | list | Mapping):
             found[f.name] = value
