@@ -144,6 +144,21 @@ class Recipe(Sources):
         """This recipe with another seed (None: its own), and strict where either is. **Raises** RecipeError."""
         return dataclasses.replace(self, seed=self.seed if seed is None else seed, strict=self.strict or strict)
 
+    def rooted(self) -> Recipe:
+        """This recipe with whole paths, so that it means the same from any folder."""
+        root = self.folder.resolve()
+
+        def whole(paths: Sequence[str]) -> tuple[str, ...]:
+            return tuple(str(root / path) for path in paths)
+
+        def things(section: Things) -> Things:
+            vectors = {n: str(root / v) if v.endswith(".npy") else v for n, v in section.vectors.items()}
+            return dataclasses.replace(section, files=whole(section.files), vectors=vectors)
+
+        events = dataclasses.replace(self.events, files=whole(self.events.files))
+        parts = {name: whole(getattr(self, name)) for name in ("train", "valid", "test")}
+        return dataclasses.replace(self, items=things(self.items), users=things(self.users), events=events, **parts)
+
     def kind_weights(self) -> Mapping[str, float]:
         """The weights of kinds of events that this recipe names."""
         return self.events.kinds

@@ -3,7 +3,7 @@
 >>> from sensorium.models.ratings import Baseline, Ratings
 >>> ratings = Ratings.of(["ann", "ann", "bob"], ["film", "book", "film"], [5, 3, 4])
 >>> round(Baseline().fit(ratings).predict("bob", "book").estimate, 2)
-3.91
+3.9
 """
 
 from sensorium.models.ratings.accuracy import fcp, mae, mse, rmse

@@ -43,7 +43,9 @@ class Baseline:
 
             lists = ratings.by_user
             user, item = np.zeros(users), np.zeros(items)
-            baseline_sgd(lists.start, lists.other, lists.value, user, item, mean, self.epochs or 20, self.learning_rate, self.l2)
+            baseline_sgd(
+                lists.start, lists.other, lists.value, user, item, mean, self.epochs or 20, self.learning_rate, self.l2
+            )
             return Offsets(mean, user, item, self)
         residual = ratings.value - mean
         user, item = np.zeros(users), np.zeros(items)

@@ -84,7 +84,9 @@ class Clusters:
     def estimates(self, user: Rows, item: Rows, ratings: Ratings) -> Guess:
         """Of an unknown pair the mean; of a pair with one side known, that side's mean."""
         u, i = self.user[user], self.item[item]
-        both = self.both[u, i] + self.user_mean[user] - self.user_cluster[u] + self.item_mean[item] - self.item_cluster[i]
+        both = (
+            self.both[u, i] + self.user_mean[user] - self.user_cluster[u] + self.item_mean[item] - self.item_cluster[i]
+        )
         guess = np.where(user >= 0, np.where(item >= 0, both, self.user_mean[user]), self.item_mean[item])
         return np.where((user < 0) & (item < 0), self.mean, guess), np.ones(len(user), bool)
 

@@ -13,7 +13,15 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered, which is
 
 @njit(cache=True, nogil=True)
 def baseline_sgd(
-    start: Rows, other: Rows, value: Doubles, user: Doubles, item: Doubles, mean: float, epochs: int, rate: float, l2: float
+    start: Rows,
+    other: Rows,
+    value: Doubles,
+    user: Doubles,
+    item: Doubles,
+    mean: float,
+    epochs: int,
+    rate: float,
+    l2: float,
 ) -> None:
     """Offsets in place."""
     for _ in range(epochs):

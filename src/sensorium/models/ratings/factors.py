@@ -122,8 +122,12 @@ def _fitted(settings: Any, kind: Any, ratings: Ratings, rng: np.random.Generator
     if kind == "nmf":
         user, item = (rng.uniform(settings.low, settings.high, (count, shape[2])) for count in shape[:2])
     else:
-        user, item = (rng.normal(settings.start_mean, settings.start_deviation, (count, shape[2])) for count in shape[:2])
-    implicit = rng.normal(settings.start_mean, settings.start_deviation, (shape[1], shape[2])) if kind == "svdpp" else None
+        user, item = (
+            rng.normal(settings.start_mean, settings.start_deviation, (count, shape[2])) for count in shape[:2]
+        )
+    implicit = (
+        rng.normal(settings.start_mean, settings.start_deviation, (shape[1], shape[2])) if kind == "svdpp" else None
+    )
     core = Factors(
         kind, mean, np.zeros(shape[0], np.float32), np.zeros(shape[1], np.float32), user.astype(np.float32),
         item.astype(np.float32), None if implicit is None else implicit.astype(np.float32), None, settings,
@@ -156,9 +160,9 @@ class Factors:
         l2 = _by_part(self.settings, self.settings.l2, self.settings.l2s)
         value, mean = lists.value.astype(np.float32), np.float32(self.mean)
         epochs = self.settings.epochs
-        columns = (lists.start, lists.other, value, mean, offset, self.item_offset, user, self.item)
+        columns = (lists.start, lists.other, value, mean, offset, _open(self.item_offset), user, _open(self.item))
         if self.implicit is not None:
-            compiled.svdpp_epochs(*columns, self.implicit, epochs, rates, l2, hold)
+            compiled.svdpp_epochs(*columns, _open(self.implicit), epochs, rates, l2, hold)
         else:
             loop = compiled.nmf_epochs if self.kind == "nmf" else compiled.svd_epochs
             loop(*columns, epochs, rates, l2, self.settings.biased, hold)
@@ -231,6 +235,11 @@ class Factors:
         )  # fmt: skip
         grown.item_offset[items], grown.item[items] = turned.placed(picked(ratings.by_item, items))
         return grown
+
+
+def _open(values: Floats) -> Floats:
+    """The values where they may be written to, or a copy: a loop is compiled for arrays of one kind only."""
+    return values if values.flags.writeable else values.copy()
 
 
 def _turned(settings: Any) -> Any:

@@ -124,7 +124,13 @@ class RatingModel:
         """Estimates of all pairs of a table, whatever its ids. Feed them to `accuracy`."""
         guess, impossible = self.estimates(*test.on(self.ratings.users, self.ratings.items), clip=clip)
         return Predictions(
-            test.user.astype(np.int64), test.item.astype(np.int64), test.value, guess, impossible, test.users, test.items
+            test.user.astype(np.int64),
+            test.item.astype(np.int64),
+            test.value,
+            guess,
+            impossible,
+            test.users,
+            test.items,
         )
 
     def folded(self, given: Lists, *, clip: bool = False) -> Doubles:

@@ -78,7 +78,9 @@ class Ratings:
         names, things = [str(u) for u in users], [str(i) for i in items]
         values = np.asarray(values, np.float64)
         if not len(names) == len(things) == len(values):
-            raise DataError(f"ratings: {len(names)} users, {len(things)} items and {len(values)} values; give as many of each")
+            raise DataError(
+                f"ratings: {len(names)} users, {len(things)} items and {len(values)} values; give as many of each"
+            )
         user_ids, item_ids = Ids(dict.fromkeys(names)), Ids(dict.fromkeys(things))
         made = cls(
             user_ids.rows(names).astype(np.int32), item_ids.rows(things).astype(np.int32), values, user_ids, item_ids,
@@ -202,7 +204,9 @@ class Ratings:
         if users is not None:
             asked = [self.users.row(str(name), what="user") for name in users]
             rows = rows[np.isin(rows, asked)]
-        left = [np.setdiff1d(items, self.by_user.other[self.by_user.start[u] : self.by_user.start[u + 1]]) for u in rows]
+        left = [
+            np.setdiff1d(items, self.by_user.other[self.by_user.start[u] : self.by_user.start[u + 1]]) for u in rows
+        ]
         item = np.concatenate([*left, np.zeros(0, np.int64)]).astype(np.int32)
         user = np.repeat(rows, [len(part) for part in left]).astype(np.int32)
         value = np.full(len(user), self.mean if fill is None else fill, np.float64)
@@ -250,7 +254,9 @@ def read_ratings(
             try:
                 numbers[name] = np.array([float(text) for text in column[name]], np.float64)
             except ValueError as error:
-                raise DataError(f"{path}: a {name} is no number ({error}); skip={skip} header lines were passed over") from None
+                raise DataError(
+                    f"{path}: a {name} is no number ({error}); skip={skip} header lines were passed over"
+                ) from None
     return Ratings.of(
         column["user"], column["item"], numbers["rating"], scale=scale, time=numbers.get("timestamp"), twice=twice
     )

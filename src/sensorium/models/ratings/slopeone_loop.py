@@ -25,7 +25,9 @@ def add_differences(start: Rows, other: Rows, value: Doubles, total: Floats, bot
 
 
 @njit(cache=True, nogil=True)
-def slopes(begin: int, end: int, list_of: Rows, item: Rows, start: Rows, other: Rows, apart: Floats, both: Floats, out: Doubles) -> None:
+def slopes(
+    begin: int, end: int, list_of: Rows, item: Rows, start: Rows, other: Rows, apart: Floats, both: Floats, out: Doubles
+) -> None:
     """The mean difference of item[n] to the items of list_of[n] that somebody rated beside it; 0 where there is none."""
     for n in range(begin, end):
         total, many = 0.0, 0

@@ -40,7 +40,9 @@ class Validated:
         rows += [(f"{name.upper()} (train)", values) for name, values in self.train.items()]
         rows += [("fit seconds", self.fit_seconds), ("test seconds", self.test_seconds)]
         width = max(len(name) for name, _ in rows)
-        head = " " * width + "".join(f"{f'fold {n + 1}':>9}" for n in range(len(self.fit_seconds))) + "     mean      std"
+        head = (
+            " " * width + "".join(f"{f'fold {n + 1}':>9}" for n in range(len(self.fit_seconds))) + "     mean      std"
+        )
         lines = [
             f"{name:<{width}}" + "".join(f"{v:9.4f}" for v in values) + f"{values.mean():9.4f}{values.std():9.4f}"
             for name, values in rows
@@ -66,7 +68,10 @@ def cross_validate(
     changes nothing. `on_train` measures what was learnt from, too. **Raises** DataError for an unknown measure.
     """
     names = measures_of(measures)
-    tasks = [(method, train, test, names, on_train, (seed, n)) for n, (train, test) in enumerate((folds or KFold()).split(ratings))]
+    tasks = [
+        (method, train, test, names, on_train, (seed, n))
+        for n, (train, test) in enumerate((folds or KFold()).split(ratings))
+    ]
     return gathered(at_once(fold_measured, tasks, jobs))
 
 
@@ -88,7 +93,9 @@ def fold_measured(task: Fold) -> tuple[dict[str, float], dict[str, float], float
     """Measures on test and train of one fold, seconds of fitting and of testing."""
     method, train, test, names, on_train, seed = task
     if not len(train) or not len(test):
-        raise DataError(f"a fold has {len(train)} ratings to learn from and {len(test)} to foretell; neither may be empty")
+        raise DataError(
+            f"a fold has {len(train)} ratings to learn from and {len(test)} to foretell; neither may be empty"
+        )
     began = time.perf_counter()
     model = method.fit(train, rng=np.random.default_rng(seed))
     fitted = time.perf_counter()
