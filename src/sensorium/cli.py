@@ -129,6 +129,48 @@ def evaluate(
                 print(f"wrote {path}")
 
 
+@app.command(epilog="Example:  sensorium tune movies.toml --trials 40 --out tuned")
+def tune(
+    recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
+    train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
+    split: Annotated[
+        str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="What to search; repeatable. blend: every member, then what each counts \\[default: blend].")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials for each, counted over all calls with this folder.", min=1, max=10_000)] = 40,
+    out: Annotated[Path, typer.Option(help="The folder of the studies and of best.toml.")] = Path("tuned"),
+    encode: Encode = None, seed: Seed = None, cache: CacheOption = None, quiet: Quiet = False, lines: JsonLines = False,
+) -> None:  # fmt: skip
+    """Search for settings on validation, never on test; a search that was stopped goes on where it was."""
+    from dataclasses import replace
+
+    from sensorium.build import gather
+    from sensorium.engine import default_cache
+    from sensorium.evaluate.tuning import tune as search_settings
+    from sensorium.progress import shown
+    from sensorium.recipe import dump
+
+    results.check(folder=out)
+    asked = _recipe(
+        recipe, items, events, users, encode=encode, seed=seed, split=split, train=train_file, valid=valid_file,
+        test=test_file,
+    )  # fmt: skip
+    with shown(quiet=quiet, lines=lines) as progress:
+        material = gather(asked, cache or default_cache(), progress=progress)
+        done = search_settings(
+            material, asked, out, models=model or ["blend"], trials=trials, progress=progress
+        )  # fmt: skip
+    best = out / "best.toml"
+    results.write(best, dump(replace(asked.rooted(), recommender=done.recommender)))
+    if lines:
+        print(json.dumps({"stage": "done", "recipe": str(best), **done.plain()}, ensure_ascii=False))
+    elif not quiet:
+        say.tuning(done.plain())
+        print(f"wrote {best}.  Use it:  sensorium train {best} --out runs/tuned")
+
+
 @app.command(epilog='Example:  sensorium recommend runs/movies --user 42 -k 10 --explain --rule "year>=1990"')
 def recommend(
     run: RunArgument, user: Annotated[str | None, typer.Option(help="A person's id.")] = None,

@@ -120,6 +120,16 @@ def evaluation(figures: dict[str, Any]) -> None:
     _show(table)
 
 
+def tuning(found: dict[str, Any]) -> None:
+    """What each search began with and what it found, on validation."""
+    table = _table("recommender", "plain", "tuned", "trials", "stopped early", "settings")
+    for one in found["tried"]:
+        numbers = [f"{one[name]:.4f}" for name in ("plain", "tuned")]
+        table.add_row(one["name"], *numbers, str(one["finished"] + one["pruned"]), str(one["pruned"]), one["settings"])
+    _show(table)
+    print(f"NDCG@10 on validation {found['ndcg']:.4f}: {found['recommender']}")
+
+
 def inspection(report: dict[str, Any], look: str) -> None:
     """What was read, what each column was taken for, what was rejected and what is missing."""
     print("  ".join(f"{name}: {count:,}" for name, count in report["counts"].items()))

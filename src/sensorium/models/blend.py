@@ -21,7 +21,7 @@ from sensorium.models.mixing import Pool, scale
 from sensorium.models.model import Explains, Features, Model, Parts, Recommender
 from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
-from sensorium.settings import nearest
+from sensorium.settings import nearest, read_settings
 
 LINEAR = ("popularity", "content", "itemknn", "ease", "directed", "ials", "profile")
 DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
@@ -85,10 +85,12 @@ class Blend:
 
     def member(self, name: str) -> Recommender:
         """The settings of one member; what takes long to import is opened only where it is named."""
-        if name in LATER and getattr(self, name) is None:
+        settings = getattr(self, name)
+        if name in LATER and (settings is None or isinstance(settings, Mapping)):  # a mapping is what a recipe says
             module, _, thing = LATER[name].partition(":")
-            return getattr(importlib.import_module(f"sensorium.models.{module}"), thing)()
-        return getattr(self, name)
+            kind = getattr(importlib.import_module(f"sensorium.models.{module}"), thing)
+            return read_settings(kind, settings or {}, where=f"blend.{name}")
+        return settings
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:
         """Members first, each alone, then their weights together. Where weights are set, the members were chosen before:

@@ -1,0 +1,283 @@
+"""Searching for settings: Optuna over the recommenders' spaces, on validation alone, pruned, and resumable after any kill."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sensorium.build import Material, fused, people_space
+from sensorium.data.events import Events, Fold
+from sensorium.encode.encoder import Progress, silent
+from sensorium.errors import DataError, MissingExtra, RecipeError
+from sensorium.evaluate.run import parted
+from sensorium.models.model import Features, Model
+from sensorium.recipe import RECOMMENDERS, Recipe
+from sensorium.settings import described, nearest
+from sensorium.train.ranking import Ranks, rank_targets
+
+if TYPE_CHECKING:
+    import optuna
+
+PARTS = (300, 700, 2_000)  # people that a trial is asked, part after part; between parts a weak one is stopped
+SEEN = 8  # trials before any is stopped
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from `low` to `high`: whole ones where both are, by their logarithm where `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def drawn(self, trial: optuna.Trial, name: str) -> float | int:
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Among:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+    def drawn(self, trial: optuna.Trial, name: str) -> Any:
+        return trial.suggest_categorical(name, self.values)
+
+    def holds(self, value: Any) -> bool:
+        return value in self.values
+
+
+DECAY, STRENGTH = Span(0.3, 1.0), Span(0.0, 1.0)
+SPACES: Mapping[str, Mapping[str, Span | Among]] = {
+    "popularity": {"half_life_days": Among((0.0, 1.0, 7.0, 30.0, 90.0, 365.0))},
+    "content": {"sharpness": Span(0.25, 32.0, log=True), "decay": DECAY, "strength": STRENGTH},
+    "itemknn": {
+        "k": Span(10, 1_000, log=True), "shrink": Span(0.0, 200.0), "weighting": Among(("plain", "tfidf", "bm25")),
+        "decay": DECAY, "strength": STRENGTH,
+    },
+    "ease": {
+        "l2": Span(1.0, 5_000.0, log=True), "decay": DECAY, "degree": Span(0.0, 1.0), "strength": STRENGTH,
+    },
+    "directed": {"l2": Span(1.0, 5_000.0, log=True), "decay": DECAY, "ahead": Span(0.0, 0.8), "strength": STRENGTH},
+    "ials": {
+        "size": Span(16, 512, log=True), "l2": Span(0.001, 100.0, log=True), "alpha": Span(0.5, 100.0, log=True),
+        "epochs": Span(4, 30), "decay": DECAY,
+    },
+    "graph": {
+        "rank": Span(16, 512, log=True), "smooth": Span(0.0, 3.0), "fame": Span(0.0, 1.0), "give": Span(0.0, 1.0),
+        "damp": Span(0.0, 1.0), "degree": Span(0.0, 1.5), "decay": DECAY, "hop": Span(0.0, 1.0), "alike": Span(0.0, 1.0),
+    },
+    "profile": {"l2": Span(0.5, 500.0, log=True)},
+    "sequence": {
+        "size": Among((32, 64, 96)), "layers": Span(1, 3), "epochs": Span(2, 40), "dropout": Span(0.0, 0.5),
+        "learning_rate": Span(0.0003, 0.005, log=True), "id_dropout": Span(0.0, 0.5), "ahead": Span(0.0, 0.6),
+    },
+}  # fmt: skip
+LINE_UP = ("popularity", "content", "itemknn", "ease", "directed", "ials", "graph", "profile")  # of a blend
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a study found for one recommender. `default` is what its plain settings reach."""
+
+    name: str
+    settings: Any
+    ndcg: float  # @10, on the people of validation that were asked
+    default: float
+    finished: int
+    pruned: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The settings of all that were searched, and the recommender to put into the recipe."""
+
+    recommender: Any
+    tried: tuple[Tried, ...]
+    ndcg: float
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for printing and for JSON."""
+        tried = [
+            {
+                "name": one.name, "plain": round(one.default, 6), "tuned": round(one.ndcg, 6), "finished": one.finished,
+                "pruned": one.pruned, "settings": described(one.settings),
+            }
+            for one in self.tried
+        ]  # fmt: skip
+        return {"ndcg": round(self.ndcg, 6), "recommender": described(self.recommender), "tried": tried}
+
+
+def tune(
+    material: Material, recipe: Recipe, folder: Path, *, models: Sequence[str] = ("blend",), trials: int = 40,
+    progress: Progress = silent,
+) -> Tuning:  # fmt: skip
+    """Each of `models` searched for `trials` trials, counted over all calls with this folder; the best of them.
+
+    `blend` searches its members one by one, then learns their weights. Everything happens on the validation part of the
+    recipe's split: the test part is taken off before anything is looked at, so that `evaluate` with the same split may
+    still be asked. The studies lie in `folder`/studies.db; a search that was killed goes on where it was.
+
+    **Raises** RecipeError for a name that has no space, DataError for a folder whose studies are of other data.
+    **Cost** a fit and a ranking of up to 3,000 people for each trial.
+    """
+    names = _members(models, material)
+    fold = parted(material, recipe).validation
+    _, people = people_space(material.people_views, recipe.seed)
+    _, features = fused(
+        recipe.fusion, material.views, people, fold.train, seed=recipe.seed, reviews=material.reviews
+    )  # fmt: skip
+    parts = _parts(fold, recipe.seed)
+    print_of = _fingerprint(fold, features, recipe.seed)
+    tried: list[Tried] = []
+    for place, name in enumerate(names):
+        settings = _own(recipe, name)
+
+        def look(done: int, place: int = place) -> None:
+            progress("tune", place * trials + min(done, trials), trials * len(names))
+
+        tried.append(_searched(name, settings, folder, parts, features, recipe.seed, trials, print_of, look))
+    best = max(tried, key=lambda one: one.ndcg)
+    recommender, height = best.settings, best.ndcg
+    if "blend" in models:
+        blend = replace(RECOMMENDERS.make("blend"), use=tuple(names), **{one.name: one.settings for one in tried})
+        fitted = {one.name: one.settings.fit(fold.train, features, rng=_rng(recipe.seed)) for one in tried}
+        blend = blend.weighed(fitted, fold, features)
+        reached = _value(blend.of(fitted), parts, features, lambda value, part: None)
+        if reached >= height or len(models) == 1:
+            recommender, height = blend, reached
+    return Tuning(recommender, tuple(tried), height)
+
+
+def _members(models: Sequence[str], material: Material) -> tuple[str, ...]:
+    """The names to search, `blend` replaced by those of its line-up that the data feed."""
+    out: list[str] = []
+    for name in models:
+        if name == "blend":
+            lacks = set() if material.views else {"content"}
+            lacks |= set() if material.people_views else {"profile"}
+            out += [member for member in LINE_UP if member not in lacks]
+        elif name in SPACES:
+            out.append(name)
+        else:
+            raise RecipeError(f"tune: {name!r} has no space to search; {nearest(name, (*SPACES, 'blend'))}")
+    return tuple(dict.fromkeys(out))
+
+
+def _own(recipe: Recipe, name: str) -> Any:
+    """The settings to start from: the recipe's where it names this recommender, else the plain ones."""
+    mine = RECOMMENDERS.name_of(recipe.recommender)
+    return recipe.recommender if mine == name else RECOMMENDERS.make(name)
+
+
+def _searched(
+    name: str, start: Any, folder: Path, parts: Sequence[Fold], features: Features, seed: int, trials: int,
+    data: str, look: Callable[[int], None],
+) -> Tried:  # fmt: skip
+    """One study, from where it stands to `trials` finished or pruned trials."""
+    optuna = _optuna()
+    folder.mkdir(parents=True, exist_ok=True)
+    store = f"sqlite:///{folder.resolve() / 'studies.db'}"
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=SEEN, n_warmup_steps=0)
+    study = optuna.create_study(
+        storage=store, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+    )  # fmt: skip
+    if study.user_attrs.setdefault("data", data) != data:
+        raise DataError(f"{folder}: its study of {name} was made on other data, split or seed; name another folder")
+    study.set_user_attr("data", data)
+    space = SPACES[name]
+    # A trial that was killed is asked again; whatever it had found is lost.
+    for killed in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
+    if not study.trials:
+        study.enqueue_trial(
+            {key: getattr(start, key) for key, span in space.items() if span.holds(getattr(start, key))}
+        )
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def objective(trial: optuna.Trial) -> float:
+        settings = replace(start, **{key: span.drawn(trial, key) for key, span in space.items()})
+        model = settings.fit(parts[0].train, features, rng=_rng(seed))
+
+        def stop(value: float, part: int) -> None:
+            trial.report(value, part)
+            if part < len(parts) - 1 and trial.should_prune():
+                raise optuna.TrialPruned
+
+        return _value(model, parts, features, stop)
+
+    done = len(study.get_trials(deepcopy=False, states=ended))
+    look(done)
+    while done < trials:
+        # A new sampler a trial, seeded by its number: a search in two sittings is the search in one.
+        study.sampler = optuna.samplers.TPESampler(seed=seed + 1_000 * done, n_startup_trials=SEEN)
+        study.optimize(objective, n_trials=1)
+        done = len(study.get_trials(deepcopy=False, states=ended))
+        look(done)
+    best = study.best_trial
+    first = next((t for t in study.trials if t.number == 0 and t.value is not None), best)
+    return Tried(
+        name, replace(start, **best.params), float(best.value or 0.0), float(first.value or 0.0),
+        len(study.get_trials(deepcopy=False, states=ended[:1])), len(study.get_trials(deepcopy=False, states=ended[1:])),
+    )  # fmt: skip
+
+
+def _parts(fold: Fold, seed: int) -> tuple[Fold, ...]:
+    """The fold with its people shared out over parts, in a random order."""
+    people = np.random.default_rng(seed).permutation(np.unique(fold.held_out.user))
+    edges = np.cumsum((0, *PARTS))
+    parts = (people[a:b] for a, b in pairwise(edges))
+    return tuple(replace(fold, held_out=fold.held_out.take(np.isin(fold.held_out.user, p))) for p in parts if len(p))
+
+
+def _value(model: Model, parts: Sequence[Fold], features: Features, look: Callable[[float, int], None]) -> float:
+    """NDCG@10 over all parts; `look` is told the value after each."""
+    found: list[Ranks] = []
+    value = 0.0
+    for place, part in enumerate(parts):
+        found.append(rank_targets(model.score, part, features.people))
+        together = Ranks(*(np.concatenate([getattr(one, name) for one in found]) for name in ("user", "item", "rank")))
+        value = together.ndcg()
+        if not math.isfinite(value):
+            raise RecipeError("tune: a trial's scores are not finite")
+        look(value, place)
+    return value
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _fingerprint(fold: Fold, features: Features, seed: int) -> str:
+    """What a study stands on: the events on either side, the space of the items, the seed."""
+    digest = hashlib.sha256(str(seed).encode())
+    for events in (fold.train, fold.held_out):
+        for column in _columns(events):
+            digest.update(np.ascontiguousarray(column).tobytes())
+    digest.update(np.ascontiguousarray(features.items.values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _columns(events: Events) -> tuple[np.ndarray, ...]:
+    return events.user, events.item, events.weight, events.time
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtra("optuna", "tune") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna

@@ -1,0 +1,101 @@
+"""Searching for settings: on validation alone, the same in one sitting as in two, and never on other data's studies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorium import cli
+from sensorium.build import Material, gather
+from sensorium.errors import DataError, RecipeError
+from sensorium.evaluate.tuning import SPACES, tune
+from sensorium.recipe import RECOMMENDERS, Recipe, read_recipe, recipe_of
+
+PEOPLE, ITEMS = 60, 24
+
+
+def write(folder: Path, *, other_test: bool = False) -> dict[str, str]:
+    """Three files of a crowd with two tastes; the test file's items may be all another."""
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for person in range(PEOPLE):
+        items = 2 * rng.permutation(ITEMS // 2) + person % 2
+        for place, item in enumerate(items[:8].tolist()):
+            part = "train" if place < 6 else ("valid", "test")[place - 6]
+            rows[part].append(f"{person},{0 if part == 'test' and other_test else item}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, lines in rows.items():
+        (folder / f"{part}.csv").write_text("\n".join(["user_id,item_id", *lines]) + "\n")
+    return {part: str(folder / f"{part}.csv") for part in rows}
+
+
+def gathered(folder: Path, **how: bool) -> tuple[Material, Recipe]:
+    recipe = recipe_of(**write(folder, **how))  # type: ignore[arg-type]
+    return gather(recipe, folder / "cache"), recipe
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Material, Recipe]:
+    return gathered(tmp_path_factory.mktemp("tuning"))
+
+
+def test_two_sittings_find_what_one_finds(world: tuple[Material, Recipe], tmp_path: Path) -> None:
+    material, recipe = world
+    whole = tune(material, recipe, tmp_path / "one", models=("ease",), trials=12)
+    tune(material, recipe, tmp_path / "two", models=("ease",), trials=5)
+    assert tune(material, recipe, tmp_path / "two", models=("ease",), trials=12) == whole
+    tried = whole.tried[0]
+    assert tried.finished + tried.pruned == 12
+    assert tried.ndcg >= tried.default  # the plain settings were the first trial
+
+
+def test_another_test_part_finds_the_same(world: tuple[Material, Recipe], tmp_path: Path) -> None:
+    before = tune(*world, tmp_path / "a", models=("itemknn",), trials=6)
+    assert tune(*gathered(tmp_path / "b", other_test=True), tmp_path / "b", models=("itemknn",), trials=6) == before
+
+
+def test_studies_of_other_data_are_refused(world: tuple[Material, Recipe], tmp_path: Path) -> None:
+    material, recipe = world
+    tune(material, recipe, tmp_path, models=("popularity",), trials=1)
+    with pytest.raises(DataError, match="other data"):
+        tune(material, recipe.seeded(7), tmp_path, models=("popularity",), trials=1)
+    with pytest.raises(RecipeError, match="did you mean 'ease'"):
+        tune(material, recipe, tmp_path, models=("eas",), trials=1)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_names_fields_and_holds_the_plain_settings(name: str) -> None:
+    settings = RECOMMENDERS.make(name)
+    for field, span in SPACES[name].items():
+        assert span.holds(getattr(settings, field)), field
+
+
+def test_the_command_writes_a_recipe_that_can_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(tmp_path / "data")
+    words = ["tune", "--trials", "2", "--out", tmp_path / "tuned", "--cache", tmp_path / "cache", "--json"]
+    for part, path in files.items():
+        words += [f"--{part}", path]
+    monkeypatch.setattr(sys, "argv", ["sensorium", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = read_recipe(done["recipe"])
+    assert RECOMMENDERS.name_of(found.recommender) == "blend"
+    assert set(found.recommender.weights) == set(found.recommender.use) == {one["name"] for one in done["tried"]}
+    material = gather(found, tmp_path / "cache")
+    model = found.recommender.fit(material.dataset.given["train"], _features(material), rng=np.random.default_rng(0))
+    assert np.isfinite(model.score(material.dataset.given["train"].histories([0]))).all()
+
+
+def _features(material: Material):
+    from sensorium.data.vectors import Vectors
+    from sensorium.models.model import Features
+
+    return Features(Vectors.absent(len(material.dataset.catalog), 1, "none"))
