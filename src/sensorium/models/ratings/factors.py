@@ -135,6 +135,8 @@ def _fitted(settings: Any, kind: Any, ratings: Ratings, rng: np.random.Generator
     core.walk(ratings.by_user, core.user_offset, core.user)
     if not np.isfinite(core.user).all() or np.abs(core.user).max(initial=0) > FAR * max(ratings.high - ratings.low, 1):
         raise RecipeError(f"{kind}: the steps diverge; give a smaller learning_rate than {settings.learning_rate:g}")
+    core.user[ratings.by_user.count == 0] = 0  # a vector that no rating has moved says nothing, and so does a zero
+    core.item[ratings.by_item.count == 0] = 0
     return RatingModel(ratings, core.seen(ratings.by_user), mean, settings)
 
 
@@ -196,8 +198,14 @@ class Factors:
         guess[item >= 0] += self.item_offset[item[item >= 0]]
         return guess, np.ones(len(user), bool)
 
-    def placed(self, given: Lists) -> tuple[Floats, Floats]:
-        """Offsets (B,) and vectors (B, D) of people given by their ratings: the same steps, the items held."""
+    def placed(
+        self, given: Lists, offsets: Floats | None = None, vectors: Floats | None = None,
+        there: NDArray[np.bool_] | None = None,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """Offsets (B,) and vectors (B, D) of people given by their ratings: the same steps, the items held.
+
+        Those who are `there` (B,) already walk on from their `offsets` and `vectors`.
+        """
         count, size = len(given), self.item.shape[1]
         if self.kind == "nmf":
             start = (self.settings.low + self.settings.high) / 2
@@ -205,6 +213,8 @@ class Factors:
             start = self.settings.start_mean
         offset, user = np.zeros(count, np.float32), np.full((count, size), start, np.float32)
         user[given.count == 0] = 0
+        if offsets is not None and vectors is not None and there is not None:
+            offset[there], user[there] = offsets[there], vectors[there]
         self.walk(given, offset, user, hold=True)
         return offset, user
 
@@ -227,7 +237,9 @@ class Factors:
                 [self.implicit, np.repeat(self.implicit.mean(0, keepdims=True), more_items, 0)]).astype(np.float32),
         )  # fmt: skip
         chosen = picked(ratings.by_user, users, keep=~np.isin(ratings.by_user.other, items))
-        grown.user_offset[users], grown.user[users] = grown.placed(chosen)
+        # Whoever was there goes on from where they stand; the walk of a newcomer begins where all begin.
+        offset, user = grown.placed(chosen, grown.user_offset[users], grown.user[users], grown.user[users].any(1))
+        grown.user_offset[users], grown.user[users] = offset, user
         grown = grown.seen(ratings.by_user)
         turned = replace(
             grown, kind="nmf" if self.kind == "nmf" else "svd", user=grown.item, item=grown.whole, implicit=None, sums=None,

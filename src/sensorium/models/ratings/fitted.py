@@ -158,7 +158,9 @@ class RatingModel:
         """
         whole = self.ratings.joined(more)
         users = np.unique(whole.users.rows(more.users)[more.user])
-        items = np.arange(len(self.ratings.items), len(whole.items))
+        before = np.zeros(len(whole.items), bool)
+        before[: len(self.ratings.items)] = self.ratings.by_item.count > 0
+        items = np.flatnonzero(~before & (whole.by_item.count > 0))  # an id may have had a row and no rating
         return replace(self, ratings=whole, core=self.core.extended(whole, users, items))
 
     def save(self, path: Path | str) -> None:
