@@ -108,7 +108,7 @@ class Hybrid:
             chosen = np.sort(np.random.default_rng(0).choice(rows, PARTITION, replace=False))
         share = np.bincount(events.item, minlength=events.items)[chosen].astype(np.float32)
         share /= max(float(share.sum()), 1.0)
-        q = items[chosen, :-1].astype(np.float64)
+        q = items[chosen, 1:].astype(np.float64)
         centre = share.astype(np.float64) @ q
         spread, basis = np.linalg.eigh((q * share[:, None]).T @ q - np.outer(centre, centre))
         return HybridModel(
@@ -134,7 +134,7 @@ OPTIMIZERS = ("adagrad", "adadelta", "adam")
 
 @dataclass(frozen=True, eq=False)
 class HybridModel:
-    """**Shapes** items (I, W), bias last; projection (D, W) of content; profile (P, W) of people; mean (W,): the own part
+    """**Shapes** items (I, W), bias first; projection (D, W) of content; profile (P, W) of people; mean (W,): the own part
     of an item nobody had; partition (S,): the items a fold-in looks at; basis (F, F), spread (F,): the directions in
     which popular items differ, and how much.
     """
@@ -158,7 +158,7 @@ class HybridModel:
     def user_vectors(self, histories: Histories) -> Floats:
         """The person whose softmax over items makes each history likeliest, about what their profile foretells. (B, W).
 
-        The last column is 1. The loss is convex in the person; each of `TURNS` steps is a gradient divided by the
+        The first column is 1. The loss is convex in the person; each of `TURNS` steps is a gradient divided by the
         curvature it would have if all were chosen as often as they are popular.
         """
         matrix = histories.matrix(len(self.items), decay=self.decay, strength=self.strength)
@@ -167,12 +167,12 @@ class HybridModel:
         start = np.zeros((len(histories), self.items.shape[1] - 1), np.float32)
         given = histories.profile
         if given is not None and given.shape[1] == len(self.profile):
-            start = given @ self.profile[:, :-1]
-        q, bias = self.items[self.partition, :-1], self.items[self.partition, -1]
+            start = given @ self.profile[:, 1:]
+        q, bias = self.items[self.partition, 1:], self.items[self.partition, 0]
         for part in slices(len(histories), 512):
             some = matrix[part]
             mass = np.asarray(some.sum(1)).astype(np.float32).reshape(-1, 1)
-            wanted = np.asarray(some @ self.items[:, :-1], np.float32)
+            wanted = np.asarray(some @ self.items[:, 1:], np.float32)
             person = start[part]
             curve = 1 / (mass * self.spread + np.float32(self.fold_l2))
             for _ in range(TURNS if len(q) else 0):
@@ -182,7 +182,7 @@ class HybridModel:
                 shares /= shares.sum(1, keepdims=True)
                 slope = wanted - mass * (shares @ q) - np.float32(self.fold_l2) * (person - start[part])
                 person = person + ((slope @ self.basis) * curve) @ self.basis.T
-            out[part, :-1] = person
+            out[part, 1:] = person
         return out
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:

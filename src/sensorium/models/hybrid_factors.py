@@ -41,7 +41,7 @@ class Given:
 class Factors:
     """score(u, i) = p_u · q_i + b_u + b_i, each vector and bias the weighted sum of its features' rows.
 
-    **Shapes** users (U, W), items (I, W): vectors with the bias last, of the entities that were fitted.
+    **Shapes** users (U, W), items (I, W): vectors with the bias first, of the entities that were fitted.
     """
 
     settings: Hybrid
@@ -127,13 +127,13 @@ class Factors:
                 f"predict: rows beyond the {len(p)} people and {len(q)} items of the model; update it first"
             )
         one, other = p[rows], q[columns]
-        return np.asarray((one[..., :-1] * other[..., :-1]).sum(-1) + one[..., -1] + other[..., -1], np.float32)
+        return np.asarray((one[..., 1:] * other[..., 1:]).sum(-1) + one[..., 0] + other[..., 0], np.float32)
 
     def scores(self, users: Rows | None = None, given: Given | None = None) -> Floats:
         """Scores of all items for some people (B, I), all where None."""
         p, q = self.described(given or Given())
         p = p if users is None else p[users]
-        return np.asarray(p[:, :-1] @ q[:, :-1].T + p[:, -1:] + q[:, -1], np.float32)
+        return np.asarray(p[:, 1:] @ q[:, 1:].T + p[:, :1] + q[:, 0], np.float32)
 
     def ranks(self, test: Matrix, train: Matrix | None = None, given: Given | None = None) -> Ranks:
         """The place of every pair of `test` (U, I), 0 the top, what `train` holds left out of the lists.
@@ -150,7 +150,7 @@ class Factors:
             )
         out: list[tuple[Rows, Rows, NDArray[np.float64]]] = []
         for part in slices(wanted.shape[0], 256):
-            scores = p[part, :-1] @ q[:, :-1].T + q[:, -1]
+            scores = p[part, 1:] @ q[:, 1:].T + q[:, 0]
             scores[:, wanted.shape[1] :] = -np.inf
             held = known[part].tocoo()
             row, item = wanted[part].nonzero()

@@ -31,17 +31,17 @@ def train_whole(
             features, dense = people.entities.sparse[who], people.entities.dense[who]
             p = np.asarray(features @ people.table.value, np.float32) + dense @ people.projection.value
             q = things.entities.represented(things.table, things.projection)
-            slope = p[:, :-1] @ q[:, :-1].T + q[:, -1]
+            slope = p[:, 1:] @ q[:, 1:].T + q[:, 0]
             slope -= slope.max(1, keepdims=True)
             np.exp(slope, out=slope)
             slope *= (mass[who] / slope.sum(1))[:, None]
             some = wanted[who]
             row = np.repeat(np.arange(len(who)), np.diff(some.indptr))
             slope[row, some.indices] -= some.data
-            p[:, -1] = 1
+            p[:, 0] = 1
             down = slope.T @ p
             up = slope @ q
-            up[:, -1] = 0
+            up[:, 0] = 0
             _step(people, sparse.csr_array(features.T) @ up, dense.T @ up)
             _step(things, sparse.csr_array(things.entities.sparse.T) @ down, things.entities.dense.T @ down)
 

@@ -11,9 +11,12 @@ from sensorium.arrays import Floats
 from sensorium.errors import ShapeError
 
 
+WIDTH = 8  # numbers of 32 bits in one register
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One row a feature, and how its optimiser stands. The last column of W = size + 1 is the bias.
+    """One row a feature, and how its optimiser stands. The first column of W = 1 + size is the bias.
 
     **Shapes** value, second, first (F, W): vectors, sums or means of squared gradients, means of gradients (or of
     squared changes); power (F, 2): the products of Adam's decays.
@@ -31,7 +34,7 @@ class Table:
     def drawn(cls, rows: int, size: int, optimizer: str, rng: np.random.Generator) -> Table:
         """Small uniform vectors without bias; AdaGrad's sums begin at one."""
         value = np.zeros((rows, size + 1), np.float32)
-        value[:, :size] = (rng.random((rows, size), np.float32) - np.float32(0.5)) / np.float32(size)
+        value[:, 1:] = (rng.random((rows, size), np.float32) - np.float32(0.5)) / np.float32(size)
         second = np.full_like(value, 1 if optimizer == "adagrad" else 0)
         return cls(value, second, np.zeros_like(value), np.ones((rows, 2), np.float32))
 
@@ -42,6 +45,25 @@ class Table:
             np.concatenate([self.value, more.value]), np.concatenate([self.second, more.second]),
             np.concatenate([self.first, more.first]), np.concatenate([self.power, more.power]),
         )  # fmt: skip
+
+    def packed(self, optimizer: str) -> Floats:
+        """All of a row side by side for the kernels: (F, planes, a multiple of 8); see hybrid_kernels.Side."""
+        wide = self.value.shape[1] + -self.value.shape[1] % WIDTH
+        state = np.zeros((len(self), 2 if optimizer == "adagrad" else 4, wide), np.float32)
+        state[:, 1] = 1 if optimizer == "adagrad" else 0  # a divisor, also behind the last column
+        for plane, part in enumerate((self.value, self.second, self.first)[: state.shape[1]]):
+            state[:, plane, : self.value.shape[1]] = part
+        if state.shape[1] == 4:
+            state[:, 3, :2] = self.power
+        return state
+
+    def unpacked(self, state: Floats) -> Table:
+        """The table that `packed` made into rows, after they were moved."""
+        value, second = (np.ascontiguousarray(state[:, plane, : self.value.shape[1]]) for plane in (0, 1))
+        if state.shape[1] == 2:
+            return Table(value, second, self.first, self.power)
+        first = np.ascontiguousarray(state[:, 2, : self.value.shape[1]])
+        return Table(value, second, first, state[:, 3, :2].copy())
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,6 @@ from sensorium.models.hybrid_tables import Entities, Table
 
 BITS = 1 << 28  # bytes that a table of who had what may take; beyond it rows are searched
 OPTIMIZERS = ("adagrad", "adadelta", "adam")
-ROW = ("value", "second", "first", "power")
 
 
 class Trained(Protocol):
@@ -77,9 +76,18 @@ class Learner:
         self.columns, place = np.unique(shared.indices, return_inverse=True)
         self.shared = (shared.indptr, place.astype(np.int32), shared.data)
         self.blocked = len(self.columns) > 0 or self.entities.dense.shape[1] > 0 or self.l2 > 0
-        empty = np.zeros((0, self.table.value.shape[1]), np.float32)
-        self.slope = np.zeros((len(self.entities), len(empty[0:1].T)), np.float32) if self.has_dense else empty
-        self.base = empty
+        self.state = self.base = self.slope = np.zeros((0, 0), np.float32)
+        self.before, self.copies = self.state, [self.state]
+
+    def begin(self) -> None:
+        """Rows laid out as the kernels want them."""
+        self.state = self.table.packed(self.optimizer)
+        shape = (len(self.entities) if self.has_dense else 0, self.state.shape[2])
+        self.base, self.slope = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+    def end(self) -> None:
+        """And back into the table."""
+        self.table = self.table.unpacked(self.state)
 
     @property
     def has_dense(self) -> bool:
@@ -89,30 +97,28 @@ class Learner:
         """This side for each of `count` threads: own rows in common, shared rows copied. Begins a block."""
         from sensorium.models.hybrid_kernels import Side
 
+        width = self.table.value.shape[1]
         if self.has_dense:
-            self.base = self.entities.dense @ self.projection.value
+            self.base[:, :width] = self.entities.dense @ self.projection.value
             self.slope[:] = 0
-        self.before = tuple(np.ascontiguousarray(getattr(self.table, name)[self.columns]) for name in ROW)
-        self.copies = [tuple(part.copy() for part in self.before) for _ in range(count)]
-        own = (self.table.value, self.table.second, self.table.first, self.table.power)
-        return [Side(self.own, self.weight, *self.shared, *own, *copy, self.base, self.slope) for copy in self.copies]
+        self.before = self.state[self.columns]
+        self.copies = [self.before.copy() for _ in range(count)]
+        return [
+            Side(self.own, self.weight, *self.shared, self.state, copy, self.base, self.slope) for copy in self.copies
+        ]
 
     def close(self, lengths: float) -> None:
         """Ends a block: the threads' changes of shared rows are summed, the dense part moves, the penalty shrinks."""
         if len(self.columns):
-            value, second, first, power = (
-                np.sum([copy[part] - self.before[part] for copy in self.copies], axis=0) for part in range(4)
-            )
-            mean = 1 if self.optimizer == "adagrad" else len(self.copies)
-            self.table.value[self.columns] += value
-            self.table.second[self.columns] += second / np.float32(mean)
-            self.table.first[self.columns] += first / np.float32(mean)
-            self.table.power[self.columns] += power / np.float32(len(self.copies))
+            change = np.sum([copy - self.before for copy in self.copies], axis=0)
+            # Sums of squares add up; means, and the powers they are mended by, are averaged.
+            change[:, 2 if self.optimizer == "adagrad" else 1 :] /= np.float32(len(self.copies))
+            self.state[self.columns] += change
         if self.has_dense:
-            step_whole(self.projection, self.entities.dense.T @ self.slope, self)
+            step_whole(self.projection, self.entities.dense.T @ self.slope[:, : self.table.value.shape[1]], self)
         if self.l2:
             shrink = np.float32(np.exp(-self.l2 * lengths))
-            self.table.value[:] *= shrink
+            self.state[:, 0] *= shrink
             self.projection.value[:] *= shrink
 
 
@@ -159,6 +165,8 @@ def train(
     """
     from sensorium.models.hybrid_kernels import Step
 
+    people.begin()
+    things.begin()
     step = Step(
         OPTIMIZERS.index(settings.optimizer), *(np.float32(v) for v in _numbers(settings)),
         settings.user_l2 > 0 or settings.item_l2 > 0,
@@ -188,6 +196,8 @@ def train(
                     done = [call(*work[0])] if len(work) == 1 else list(threads.map(lambda job: call(*job), work))
                     people.close(float(sum(lengths[0] for lengths in done)))
                     things.close(float(sum(lengths[1] for lengths in done)))
+    people.end()
+    things.end()
 
 
 def _numbers(settings: Trained) -> tuple[float, ...]:
@@ -259,19 +269,31 @@ def _caller(
                 return tuple(kernels.logistic(*columns, part.target, part.weight, one, other, step))
             case "bpr":
                 return tuple(kernels.bpr(*columns, part.weight, drawn, seen, one, other, step, seed))
-            case "warp":
-                return tuple(kernels.warp(*columns, part.weight, group, gains, seen, one, other, step, seed))
-            case "warp-kos":
-                order = np.argsort(part.user, kind="stable")
-                users, start, sizes = np.unique(part.user[order], return_index=True, return_counts=True)
-                start = np.concatenate([start, [len(order)]])
-                turns = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(users)), sizes))
+            case "warp" | "warp-kos":
+                draws = settings.n if settings.loss == "warp-kos" else 0
+                start = order = np.zeros(1, np.int64)
+                if draws:  # by person, each as often in a pass as they have items
+                    items = part.item[np.argsort(part.user, kind="stable")]
+                    users, start, sizes = np.unique(np.sort(part.user), return_index=True, return_counts=True)
+                    columns, start = (users, items), np.concatenate([start, [len(items)]])
+                    order = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(users)), sizes))
                 return tuple(
-                    kernels.warp_kos(
-                        users, part.item[order], start, turns, settings.k, settings.n, group, gains, seen,
-                        one, other, step, seed,
+                    kernels.warp(
+                        *columns,
+                        start,
+                        order,
+                        part.weight,
+                        settings.k,
+                        draws,
+                        group,
+                        gains,
+                        seen,
+                        one,
+                        other,
+                        step,
+                        seed,
                     )
-                )  # fmt: skip
+                )
             case _:
                 pool = drawn if settings.popular else group
                 return tuple(
