@@ -17,6 +17,7 @@ from sensorium.train.loop import reproducible
 from sensorium.train.ranking import rank_targets
 
 WARMTHS = (0.0, 1.0, 4.0, 16.0)  # that validation tries
+MATCHES = tuple(step / 20 for step in range(21))
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,13 @@ class ColdAligner:
     regression (`l2`), in closed form. Both are then refined together: for people some of whose items are hidden, a softmax
     over all items must name them, and in every step a share `cold` of the items is seen by content alone, as if nobody
     had met them. So content learns to stand beside the crowd's vectors, and a cold item competes with warm ones on one
-    scale. `contrast` weighs an InfoNCE between the two vectors of an item, `match` the distance between the means and
-    covariances of the two clouds of vectors, which keeps what is made from content as long (as famous) as what is real.
+    scale. `contrast` weighs an InfoNCE between the two vectors of an item, `moments` the distance between the means and
+    covariances of the two clouds of vectors.
+
+    A regression foretells vectors shorter than the crowd's, so that in one list cold items would never be seen.
+    `match` says how far their spread is brought to the crowd's: 0 not at all, 1 wholly (in the exponent). Validation
+    takes the largest under which the targets that people knew before lose at most the share `concession` of their NDCG@10
+    when cold items join the list.
 
     With more than `exact` items the softmax has `negatives` samples and the logQ correction. Training is bounded by
     `work`, in 10¹² multiply-adds, not by a clock, so that the same data give the same model on a slow machine.
@@ -38,18 +44,20 @@ class ColdAligner:
     by chance: M. Volkovs et al., "DropoutNet" (2017); matching of moments: B. Sun, K. Saenko, "Deep CORAL" (2016).
     """
 
-    size: int = 128
+    size: int = 256
     l2: float = 3.0
     warmth: float = 0.0
     decay: float = 1.0
     epochs: int = 20
     cold: float = 0.5
     contrast: float = 0.1
-    match: float = 0.1
-    learning_rate: float = 0.001
+    moments: float = 0.1
+    match: float = 0.4
+    concession: float = 0.02
+    learning_rate: float = 0.0003
     weight_decay: float = 0.01
     temperature: float = 0.1
-    batch: int = 256
+    batch: int = 128
     exact: int = 5_000
     negatives: int = 2_048
     work: float = 4.0
@@ -57,7 +65,7 @@ class ColdAligner:
     def __post_init__(self) -> None:
         within(
             self, size=(1, 4096), l2=(1e-6, INF), warmth=(0, INF), decay=(0, 1), epochs=(0, INF), cold=(0, 1),
-            contrast=(0, INF), match=(0, INF), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
+            contrast=(0, INF), moments=(0, INF), match=(0, 2), concession=(0, 1), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
         )  # fmt: skip
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ColdAlignerModel:
@@ -110,7 +118,32 @@ class ColdAligner:
             reached = value(replace(kept, decay=best.decay, warmth=warmth))
             if reached > height:
                 height, best = reached, replace(best, warmth=warmth)
-        return best
+        return best if fold.candidates is None else replace(best, match=best._fair(fold, fold.candidates, features))
+
+    def _fair(self, fold: Fold, cold: Rows, features: Features) -> float:
+        """The largest `match` that keeps the concession: one event of each person is hidden, and asked for with and
+        without the cold items of the fold in the list. **Cost** one fit, and a ranking for each step of a bisection.
+        """
+        hidden = one_each(fold.train)
+        inner, asked = fold.train.take(~hidden), fold.train.take(hidden)
+        warm = np.setdiff1d(np.unique(inner.item).astype(np.int64), cold)
+        model = replace(self, match=0.0).fit(inner, features, rng=np.random.default_rng(0))
+
+        def value(model: ColdAlignerModel, candidates: Rows) -> float:
+            return rank_targets(
+                model.score, Fold(inner, asked, candidates), features.people, most=2 * PEOPLE
+            ).ndcg()  # fmt: skip
+
+        least = value(model, warm) * (1 - self.concession)
+        everything = np.union1d(warm, cold)
+        low, high = 0, len(MATCHES)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if value(model.stretched(model.apart ** MATCHES[middle]), everything) >= least:
+                low = middle
+            else:
+                high = middle
+        return MATCHES[low]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +153,8 @@ class ColdAlignerModel:
     **Shapes** content (D, S + 1) and centre (S + 1,): from an item's vector to its place, its fame the last column;
     said (D, S), said_centre (S,): the same for what an item says of who chose it; placed (I, S + 1) and spoken (I, S): what
     content says of every item; crowd (K, S + 1) and heard (K, S): what the crowd adds to that for the items `rows` (K,),
-    of which each has been chosen `counts` (K,) times; person (S,): somebody of whom nothing is known.
+    of which each has been chosen `counts` (K,) times; person (S,): somebody of whom nothing is known. `apart`: how much
+    further from their mean the crowd's vectors stand than those that content foretold of items it had not seen.
     """
 
     content: Floats
@@ -137,6 +171,7 @@ class ColdAlignerModel:
     scale: float
     warmth: float
     decay: float
+    apart: float
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C)."""
@@ -162,6 +197,12 @@ class ColdAlignerModel:
         out[self.rows] += (self.counts / (self.counts + np.float32(self.warmth)))[:, None] * crowd
         return out
 
+    def stretched(self, by: float) -> ColdAlignerModel:
+        """What content says, `by` times as far from the mean; what is said with the crowd's full share stays as it is."""
+        placed = self.centre + np.float32(by) * (self.placed - self.centre)
+        crowd = self.crowd + self.placed[self.rows] - placed[self.rows]
+        return replace(self, content=self.content * np.float32(by), placed=placed, crowd=crowd)
+
     def extended(self, features: Features) -> ColdAlignerModel:
         """New items are what their content says; without content, the average item."""
         fresh = features.items.take(np.arange(len(self.placed), len(features.items)))
@@ -180,3 +221,13 @@ class ColdAlignerModel:
             self, placed=np.concatenate([self.placed, placed]).astype(np.float32),
             spoken=np.concatenate([self.spoken, spoken]).astype(np.float32),
         )  # fmt: skip
+
+
+def one_each(events: Events) -> np.ndarray:
+    """Marks, of every person with two events or more, the one in the middle of their time. **Shapes** (E,)."""
+    order = np.argsort(events.user, kind="stable")
+    start = np.searchsorted(events.user[order], np.arange(events.users + 1))
+    count = np.diff(start)
+    marked = np.zeros(len(events), bool)
+    marked[order[(start[:-1] + count // 2)[count >= 2]]] = True
+    return marked

@@ -30,14 +30,14 @@ PAIRS = 512  # items of a step whose two vectors are contrasted and matched
 class Towers(nn.Module):
     """The maps from content and what the crowd adds to them, for items that are looked for and for those chosen."""
 
-    def __init__(self, target: Floats, map_: Floats, mean: Floats, ridged: Floats, fame: Floats) -> None:
+    def __init__(self, target: Floats, map_: Floats, mean: Floats, made: Floats) -> None:
         super().__init__()
         size = target.shape[1]
         self.content, self.said = _given(map_), _given(map_)
         self.centre, self.said_centre = _given(mean), _given(mean)
-        self.crowd, self.heard = _given(target - ridged), _given(target - ridged)
+        self.crowd, self.heard = _given(target - made), _given(target - made)
         self.fame = _given(np.zeros(len(map_)))
-        self.famous = _given(fame)
+        self.famous = _given(np.zeros(len(target)))
         self.person = _given(np.zeros(size))
         self.scale = _given(np.zeros(1))
 
@@ -63,14 +63,17 @@ class Training:
         values = features.items.values * self.stretch
         map_, mean = np.zeros((features.items.size, target.shape[1]), np.float32), np.zeros(target.shape[1], np.float32)
         if len(lift.map):
-            map_, mean = lift.map @ target / self.stretch, lift.mean @ target
+            map_ = np.asarray(lift.map @ target / self.stretch, np.float32)
+            mean = np.asarray(lift.mean @ target, np.float32)
         elif len(target):
-            mean = target.mean(0)
+            mean = np.asarray(target.mean(0), np.float32)
         self.values = torch.from_numpy(values[self.rows])
         self.everything = torch.from_numpy(values)
+        made = np.asarray(values[self.rows] @ map_ + mean, np.float32)
+        self.apart = matching(target, made, mean, leverage(features, self.rows, self.counts, settings.l2))
+        map_ = (map_ * np.float32(self.apart)).astype(np.float32)  # refinement begins where both clouds have one spread
+        self.towers = Towers(target, map_, mean, values[self.rows] @ map_ + mean)
         share = self.counts / max(float(self.counts.sum()), 1)
-        fame = np.log(np.maximum(share * max(len(self.rows), 1), 1e-3))
-        self.towers = Towers(target, map_, mean, values[self.rows] @ map_ + mean, fame)
         many = np.flatnonzero(np.diff(choices.indptr) >= 2)
         self.choices = choices[many]
         self.chance = share.astype(np.float32)
@@ -134,8 +137,8 @@ class Training:
             (torch.from_numpy(row[inside]), torch.from_numpy(mine[inside])), torch.tensor(float("-inf"))
         )
         whole = torch.logaddexp(rivals.logsumexp(1)[torch.from_numpy(row[asked])], right)
-        share = 1 / np.sqrt(np.bincount(row[asked], minlength=choices.shape[0]))[row[asked]]
-        share = torch.from_numpy((share / share.sum()).astype(np.float32))
+        one = 1 / np.sqrt(np.bincount(row[asked], minlength=choices.shape[0]))[row[asked]]
+        share = torch.from_numpy((one / one.sum()).astype(np.float32))
         return ((whole - right) * share).sum() + self._together()
 
     def _hidden(self, choices: sparse.csr_array) -> tuple[Rows, Rows, np.ndarray]:
@@ -156,26 +159,26 @@ class Training:
     def _together(self) -> Tensor:
         """The two vectors of an item recognise each other, and the two clouds have one centre and one spread."""
         s, t = self.settings, self.towers
-        if not (s.contrast or s.match) or len(self.rows) < 8:
+        if not (s.contrast or s.moments) or len(self.rows) < 8:
             return torch.zeros(())
         rows = np.sort(self.rng.choice(len(self.rows), min(PAIRS, len(self.rows)), replace=False))
         made = self.values[rows] @ t.content + t.centre
-        real = (made + t.crowd[rows]).detach() if not s.contrast else made + t.crowd[rows]
+        real = made + t.crowd[rows]
         loss = torch.zeros(())
         if s.contrast:
             loss = loss + s.contrast * info_nce(
                 functional.normalize(made, dim=1), functional.normalize(real, dim=1), 1 / s.temperature
             )
-        if s.match:
+        if s.moments:
             real = real.detach()
             unit = real.var(0).sum().clamp_min(1e-6)
             apart = ((made.mean(0) - real.mean(0)) ** 2).sum() / unit
             spread = ((made.T.cov() - real.T.cov()) ** 2).sum() / (real.T.cov() ** 2).sum().clamp_min(1e-6)
-            loss = loss + s.match * (apart + spread)
+            loss = loss + s.moments * (apart + spread)
         return loss
 
     def model(self) -> ColdAlignerModel:
-        """The averaged weights as a model."""
+        """The averaged weights as a model, with what content says stretched as far as `match` wants."""
         from sensorium.models.coldaligner import ColdAlignerModel
 
         t, s = self.towers, self.settings
@@ -186,11 +189,39 @@ class Training:
             said = t.said * float(self.stretch)
             spoken = torch.from_numpy(self.features.items.values) @ said + t.said_centre
             crowd = torch.cat([t.crowd, t.famous[:, None]], dim=1)
-            arrays = (content, centre, said, t.said_centre, placed, spoken, crowd, t.heard)
-            return ColdAlignerModel(
-                *(array.detach().numpy().copy() for array in arrays), rows=self.rows, counts=self.counts,
-                person=t.person.detach().numpy().copy(), scale=float(t.scale.exp()), warmth=s.warmth, decay=s.decay,
+            model = ColdAlignerModel(
+                content=_array(content), centre=_array(centre), said=_array(said), said_centre=_array(t.said_centre),
+                placed=_array(placed), spoken=_array(spoken), crowd=_array(crowd), heard=_array(t.heard),
+                rows=self.rows, counts=self.counts, person=_array(t.person), scale=float(t.scale.exp()),
+                warmth=s.warmth, decay=s.decay, apart=self.apart,
             )  # fmt: skip
+        return model.stretched(self.apart ** (s.match - 1))
+
+
+def _array(values: Tensor) -> Floats:
+    return np.asarray(values.detach().numpy(), np.float32).copy()
+
+
+def leverage(features: Features, rows: Rows, counts: Floats, l2: float) -> Floats:
+    """How much of its own target each item's regression has seen, 0 to 1. **Shapes** (K,). **Cost** K · D²."""
+    given = features.items.values[rows]
+    weight = counts / (counts + 1) * features.items.present[rows]
+    gram = given.T @ (weight[:, None] * given)
+    gram[np.diag_indices(len(gram))] += np.float32(l2)
+    return np.asarray(np.einsum("ij,ij->i", given, np.linalg.solve(gram, given.T).T) * weight, np.float32)
+
+
+def matching(target: Floats, made: Floats, mean: Floats, seen: Floats) -> float:
+    """How many times further from the mean the crowd's vectors stand than those that content foretells.
+
+    An item's own target is taken out of its foretelling (leave-one-out, in closed form): so it is as short as a cold item's.
+    """
+    if not len(target):
+        return 1.0
+    share = np.minimum(seen, 0.99)[:, None]
+    honest = (made - share * target) / (1 - share)
+    real, foretold = float(np.mean((target - mean) ** 2)), float(np.mean((honest - mean) ** 2))
+    return float(np.sqrt(real / foretold)) if foretold > 1e-9 * max(real, 1e-30) and real > 0 else 1.0
 
 
 def crowd_space(choices: sparse.csr_array, size: int) -> Floats:
