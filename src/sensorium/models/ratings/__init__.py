@@ -8,6 +8,7 @@
 
 from sensorium.models.ratings.accuracy import fcp, mae, mse, rmse
 from sensorium.models.ratings.baseline import Baseline
+from sensorium.models.ratings.bayes import Bayes, Sides
 from sensorium.models.ratings.coclustering import CoClustering
 from sensorium.models.ratings.factors import Nmf, Svd, Svdpp
 from sensorium.models.ratings.fitted import Prediction, Predictions, RatingModel
@@ -29,8 +30,8 @@ from sensorium.models.ratings.slopeone import SlopeOne
 from sensorium.models.ratings.validate import Validated, cross_validate
 
 __all__ = [
-    "METHODS", "Baseline", "CoClustering", "KFold", "LeaveOneOut", "Neighbours", "Nmf", "Normal", "PredefinedKFold",
-    "Prediction", "Predictions", "RatingModel", "Ratings", "RepeatedKFold", "Search", "ShuffleSplit", "SlopeOne", "Svd",
+    "METHODS", "Baseline", "Bayes", "CoClustering", "KFold", "LeaveOneOut", "Neighbours", "Nmf", "Normal", "PredefinedKFold",
+    "Prediction", "Predictions", "RatingModel", "Ratings", "RepeatedKFold", "Search", "ShuffleSplit", "Sides", "SlopeOne", "Svd",
     "Svdpp", "Validated", "cross_validate", "divided", "fcp", "grid_search", "mae", "method_of", "mse", "optuna_search",
     "random_search", "read_ratings", "rescaled", "rmse",
 ]  # fmt: skip

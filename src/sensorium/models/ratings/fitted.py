@@ -96,10 +96,15 @@ class RatingModel:
     mean: float
     settings: Any = field(default=None)
 
-    def predict(self, user: object, item: object, value: float | None = None, *, clip: bool = True) -> Prediction:
-        """The estimate of one pair of outside ids; an id that was never rated is answered too, and `details` says so."""
+    def predict(
+        self, user: object, item: object, value: float | None = None, *, clip: bool = True, time: float | None = None
+    ) -> Prediction:
+        """The estimate of one pair of outside ids; an id that was never rated is answered too, and `details` says so.
+
+        `time`, in seconds since 1970, is read by methods that know the mood of a day.
+        """
         rows = self.ratings.users.rows([str(user)]), self.ratings.items.rows([str(item)])
-        guess, impossible = self.estimates(*rows, clip=clip)
+        guess, impossible = self.estimates(*rows, clip=clip, time=None if time is None else np.array([time]))
         details: dict[str, Any] = {"was_impossible": bool(impossible[0])}
         unknown = [
             what for what, known in (("user", self.ratings.knows_user(user)), ("item", self.ratings.knows_item(item)))
@@ -111,18 +116,24 @@ class RatingModel:
             details |= self.core.details(int(rows[0][0]), int(rows[1][0]), self.ratings)
         return Prediction(str(user), str(item), value, float(guess[0]), details)
 
-    def estimates(self, user: Rows, item: Rows, *, clip: bool = True) -> tuple[Doubles, NDArray[np.bool_]]:
+    def estimates(
+        self, user: Rows, item: Rows, *, clip: bool = True, time: Doubles | None = None
+    ) -> tuple[Doubles, NDArray[np.bool_]]:
         """Estimates by rows (−1 is unknown), and which were impossible. **Shapes** (N,) → (N,), (N,)."""
         user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
-        user = np.where((user >= 0) & (self.ratings.by_user.count[user] > 0), user, -1)
-        item = np.where((item >= 0) & (self.ratings.by_item.count[item] > 0), item, -1)
-        guess, possible = self.core.estimates(user, item, self.ratings)
+        if getattr(self.core, "knows_silent", False):
+            guess, possible = self.core.estimates(user, item, self.ratings, time)
+        else:
+            user = np.where((user >= 0) & (self.ratings.by_user.count[user] > 0), user, -1)
+            item = np.where((item >= 0) & (self.ratings.by_item.count[item] > 0), item, -1)
+            guess, possible = self.core.estimates(user, item, self.ratings)
         guess = np.where(possible, guess, self.mean)
         return (np.clip(guess, self.ratings.low, self.ratings.high) if clip else guess), ~possible
 
     def predictions(self, test: Ratings, *, clip: bool = True) -> Predictions:
         """Estimates of all pairs of a table, whatever its ids. Feed them to `accuracy`."""
-        guess, impossible = self.estimates(*test.on(self.ratings.users, self.ratings.items), clip=clip)
+        rows = test.on(self.ratings.users, self.ratings.items)
+        guess, impossible = self.estimates(*rows, clip=clip, time=test.time)
         return Predictions(
             test.user.astype(np.int64),
             test.item.astype(np.int64),

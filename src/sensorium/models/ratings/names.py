@@ -7,6 +7,7 @@ from typing import Any
 
 from sensorium.errors import RecipeError
 from sensorium.models.ratings.baseline import Baseline
+from sensorium.models.ratings.bayes import Bayes
 from sensorium.models.ratings.coclustering import CoClustering
 from sensorium.models.ratings.factors import Nmf, Svd, Svdpp
 from sensorium.models.ratings.neighbours import Neighbours
@@ -23,6 +24,7 @@ METHODS: Mapping[str, type[Any]] = {
     "nmf": Nmf,
     "slopeone": SlopeOne,
     "coclustering": CoClustering,
+    "bayes": Bayes,
 }
 
 

@@ -14,12 +14,13 @@ from sensorium.models.choose import PEOPLE
 from sensorium.models.kin import Kin, Lift
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
+from sensorium.models.ratings.bayes import Bayes, Sides
 from sensorium.models.ratings.fitted import RatingModel
 from sensorium.models.ratings.names import method_of
 from sensorium.models.ratings.ratings import Lists, Ratings
 from sensorium.train.ranking import rank_targets
 
-Algorithm = Literal["normal", "baseline", "neighbours", "svd", "svdpp", "nmf", "slopeone", "coclustering"]
+Algorithm = Literal["normal", "baseline", "neighbours", "svd", "svdpp", "nmf", "slopeone", "coclustering", "bayes"]
 BATCH = 256  # people folded in at once
 CHOICES: tuple[Algorithm, ...] = ("svd", "svdpp", "neighbours", "slopeone", "baseline")  # that validation tries
 
@@ -45,6 +46,10 @@ class RatingsRecommender:
         rows, known = crowd_known(events, events.items)
         lift = self.kin.lift(events, features, known)
         method = method_of(self.algorithm, self.settings)
+        if isinstance(method, Bayes):
+            people = None if features.people is None else features.people.values[: events.users]
+            shown = features.items.values if features.items.present.any() else None
+            method = method.beside(Sides(people if people is not None and len(people) == events.users else None, shown))
         weights = replace(events, value=np.full(len(events), np.nan, np.float32))
         model = method.fit(Ratings.of_events(weights), rng=rng) if len(events) else None
         return RatingsRecommenderModel(model, lift, rows)
