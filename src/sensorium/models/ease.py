@@ -1,202 +1,126 @@
-"""EASE and its directed twin: the best linear item-to-item models in closed form, hard to beat where there is a crowd."""
+"""EASE: the best linear item-to-item model in closed form, hard to beat where there is a crowd."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from sensorium.arrays import Floats, Rows
-from sensorium.data.events import Events, Fold, confidence
-from sensorium.models.choose import PEOPLE
-from sensorium.models.kin import Kin, Lift, warmest
-from sensorium.models.linear import LinearModel, crowd_known, strongest
+from sensorium.arrays import Floats
+from sensorium.data.events import Events, Fold
+from sensorium.models.directed import Directed as Directed
+from sensorium.models.kin import Kin, Lift
+from sensorium.models.kinds import check_kinds, counted
+from sensorium.models.linear import LinearModel, crowd_known, kept
+from sensorium.models.local import local_ridge
 from sensorium.models.model import Features
-from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few, ridge_weights, ridge_weights_of_sparse
+from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few
+from sensorium.models.tuning import tuned_linear
 from sensorium.settings import INF, within
-from sensorium.train.ranking import rank_targets
 
-# Operations of one fit beyond which tuning leaves a penalty out. 5,000 items (2 s on one core) are the edge; 12,000 take
-# 14 times that. One eigendecomposition for all penalties does not move it: for 5,000 items it takes 13.6 s, and the
-# product that each penalty then needs 2.9 s, against 1.8 s for the whole inverse from Cholesky.
-LARGE = 5_000**3
 FEW = 3  # people are few where that many times their number is below the number of items; then they are twice as quick
-SPARSE = 0.02  # share of filled cells up to which an inverse times a sparse matrix is quicker than solving densely
-FAINT = 1e-3  # a step whose decayed weight is below this is left out of a partial past
-Solve = Callable[[float], Floats]  # a penalty l2 → the matrix B
+PAIRS = 20_000_000  # pairs of items that met, from which on a fit takes minutes and tuning the matrix is left out
 
 
 @dataclass(frozen=True)
 class Ease:
-    """The item-by-item matrix B with a zero diagonal that best rebuilds who chose what, under a ridge penalty `l2`.
+    """The item-by-item matrix B with a zero diagonal that best rebuilds who chose what, under a ridge penalty.
 
-    Scoring multiplies the history, decayed by `decay` a step back, with B. `strength` lets the weights of events count
-    (0: what was done counts, not how strongly); `degree` counts a person with n items n^−degree times; `content` adds
-    content · V Vᵀ to the Gram matrix, so that the vectors V of the items speak like that many more people. Items without
-    events, and those beyond the `dense_items` most popular, stand in for their content neighbours (`kin`).
-    `keep` > 0 stores only that many entries of each column (12,000 items dense are 576 MB, with 500 kept 72 MB).
+    The penalty of an item is `l2` + `dropout` ÷ (1 − `dropout`) · how often it was chosen: what leaving out each choice with
+    that probability comes to. `degree` counts a person with n items n^−degree times (scaled so that an event still counts
+    1 on average). `content` adds content · V Vᵀ to the Gram matrix, so that the vectors V of the items speak like that many
+    more people: B is drawn to what is alike. `strength` lets the weights of events count (0: what was done counts, not
+    how strongly), and `kinds` what an event of a kind counts; scoring multiplies the history, decayed by `decay` a step
+    back, with B, `heard` being what the kinds count there.
 
-    **Cost** K³ operations and 4 K² bytes: 10 s and 0.6 GB for 12,000 items on two cores; U K² operations for few people.
-    **Source** H. Steck, "Embarrassingly shallow autoencoders for sparse data" (2019); rows of content:
-    O. Jeunen et al., "Closed-form models for collaborative filtering with side-information" (2020).
+    Up to `dense_items` items the solution is exact. Beyond, each column is solved on the `near` items most alike with it
+    (see local.py), which on Amazon Beauty is as good, ten times as fast, and sparse. Items without events stand in for
+    their content neighbours (`kin`). `keep` > 0 stores only that many entries of each column.
+
+    **Cost** exact: K³ operations and 4 K² bytes; U K² operations for few people. Local: K · near³ ÷ 3.
+    **Source** H. Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), "Autoencoders that don't overfit
+    towards the identity" (2020); rows of content: O. Jeunen et al., "Closed-form models for collaborative filtering with
+    side-information" (2020).
     """
 
     l2: float = 200.0
+    dropout: float = 0.0
     decay: float = 0.8
     strength: float = 0.0
     degree: float = 0.0
     content: float = 0.0
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    heard: Mapping[str, float] = field(default_factory=dict)
     keep: int = 0
-    dense_items: int = 20_000
+    near: int = 300
+    dense_items: int = 5_000
     kin: Kin = field(default_factory=Kin)
 
     def __post_init__(self) -> None:
-        within(self, l2=(0, INF), decay=(0, 1), degree=(0, 1), content=(0, INF), keep=(0, INF), dense_items=(1, INF))
+        within(self, l2=(0, INF), dropout=(0, 0.99), decay=(0, 1), degree=(0, 1), content=(0, INF))
+        within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF))
+        check_kinds("ease", self.kinds, self.heard)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
-        rows, known = crowd_known(events, self.dense_items)
-        weights = self.solver(events, features, rows)(self.l2)
-        return linear_model(weights, self.kin.lift(events, features, known), self)
+        _, known = crowd_known(events, events.items)
+        return self.over(events, features, self.kin.lift(events, features, known))
 
-    def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
-        """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
-        matrix = events.matrix(self.strength)[:, rows]
+    def over(self, events: Events, features: Features, lift: Lift) -> LinearModel:
+        """The model on a lift that is there already."""
+        weights = kept(self.solved(events, features, np.flatnonzero(lift.known >= 0)), self.keep)
+        return LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+
+    def solved(self, events: Events, features: Features, rows: np.ndarray) -> Floats | sparse.csr_array:
+        """The matrix B of the items `rows` (K,), dense or, where they are many, sparse (K, K)."""
+        matrix = counted(events, self.strength, self.kinds).matrix(1.0)[:, rows]
         if self.degree:
-            count = np.maximum(np.diff(matrix.indptr), 1).astype(np.float32)
-            matrix = sparse.diags_array(count ** np.float32(-self.degree / 2)).tocsr() @ matrix
-        vectors = features.items.values[rows] if self.content and features.items.present.any() else None
+            matrix = sparse.csr_array(sparse.diags_array(quieter(matrix, self.degree)) @ matrix)
+        vectors = None
+        if self.content and features.items.present.any():
+            vectors = np.ascontiguousarray(np.sqrt(np.float32(self.content)) * features.items.values[rows])
+        penalty = np.full(len(rows), self.l2, np.float32)
+        if self.dropout:
+            penalty += np.float32(self.dropout / (1 - self.dropout)) * matrix.multiply(matrix).sum(0).ravel()
+        if len(rows) > self.dense_items:
+            product = sparse.csr_array(matrix.T @ matrix)
+            return local_ridge(product, product, penalty, near=self.near, itself=False, keep=self.keep, vectors=vectors)
+        l2 = penalty if self.dropout else self.l2
         if FEW * (matrix.shape[0] + (0 if vectors is None else vectors.shape[1])) < len(rows):
-            choices = matrix.toarray()
-            if vectors is not None:  # a number of the vector is one more person, who chose each item that strongly
-                choices = np.concatenate([choices, np.sqrt(np.float32(self.content)) * vectors.T])
-            return lambda l2: ease_weights_of_few(choices, l2)
-        product = matrix.T @ matrix
-
-        def solve(l2: float) -> Floats:
-            gram = columns(product)
-            if vectors is not None:
-                gram += np.float32(self.content) * (vectors @ vectors.T)
-            return ease_weights(gram, l2)
-
-        return solve
+            # A number of the vector is one more person, who chose each item that strongly.
+            choices = matrix.toarray() if vectors is None else np.concatenate([matrix.toarray(), vectors.T])
+            return ease_weights_of_few(choices, l2)
+        gram = columns(matrix.T @ matrix)
+        if vectors is not None:
+            gram += vectors @ vectors.T
+        return ease_weights(gram, l2)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ease:
-        """The penalty and the decay by NDCG@10 on validation; larger catalogues get a shorter list of penalties."""
-        people, items = fold.train.users, fold.train.items
-        operations = items**2 * (people if FEW * people < items else items)
-        penalties = (50.0, 200.0) if operations > LARGE else (50.0, 200.0, 800.0)
-        return _tuned(self, fold, features, penalties, (1.0, 0.9, 0.8, 0.7, 0.5))
+        """Penalty, decay, dropout, people's degree and content by NDCG@10 on validation; the larger the catalogue the
+        shorter the lists, down to the decay alone.
+        """
+        items, decays = len(np.unique(fold.train.item)), {"decay": (1.0, 0.9, 0.8, 0.7, 0.5)}
+        if pairs(fold.train) > PAIRS:
+            return tuned_linear(self, fold, features, decays)
+        told = {"content": (0.0, 3.0, 30.0, 300.0)} if features.items.present.any() else {}
+        if items > self.dense_items:
+            first = {**decays, "l2": (50.0, 200.0, 600.0)}
+            return tuned_linear(self, fold, features, first, {"dropout": (0.0, 0.4), "degree": (0.0, 0.4), **told})
+        first = {**decays, "l2": (20.0, 50.0, 200.0, 500.0, 1_000.0, 2_000.0)}
+        second = {"degree": (0.0, 0.3, 0.6), "dropout": (0.0, 0.3, 0.6), **told, **first}
+        return tuned_linear(self, fold, features, first, second)
 
 
-@dataclass(frozen=True)
-class Directed:
-    """EASE's twin that knows before from after: ridge regression from every partial past to what followed it.
-
-    An event `k` steps back in the past counts `decay`^k, one `k` steps ahead `ahead`^k. The rest is as for `Ease`.
-
-    **Cost** 2.3 K³ operations, 8 K² bytes; half of it where few items ever follow one another.
-    **Source** M. Choi et al., "Session-aware linear item-item models for session-based recommendation" (2021), whose
-    second half (SLIT) this is.
-    """
-
-    l2: float = 50.0
-    decay: float = 0.7
-    ahead: float = 0.3
-    strength: float = 0.0
-    keep: int = 0
-    dense_items: int = 20_000
-    kin: Kin = field(default_factory=Kin)
-
-    def __post_init__(self) -> None:
-        within(self, l2=(0, INF), decay=(0, 1), ahead=(0, 1), keep=(0, INF), dense_items=(1, INF))
-
-    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
-        rows, known = crowd_known(events, self.dense_items)
-        weights = self.solver(events, features, rows)(self.l2)
-        return linear_model(weights, self.kin.lift(events, features, known), self)
-
-    def solver(self, events: Events, features: Features, rows: Rows) -> Solve:
-        """Everything that the penalty does not change, made once. Between penalties it stays sparse, which is small."""
-        past, future = pasts_and_futures(events, self.decay, self.ahead, self.strength)
-        past, future = past[:, rows], future[:, rows]
-        before, cross = past.T @ past, past.T @ future
-        if cross.nnz <= SPARSE * len(rows) ** 2:
-            return lambda l2: ridge_weights_of_sparse(columns(before), cross, l2)
-        return lambda l2: ridge_weights(columns(before), columns(cross), l2)
-
-    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Directed:
-        """The penalty, then the decay, by NDCG@10 on validation."""
-        penalties = (50.0, 250.0) if fold.train.items**3 > LARGE else (10.0, 50.0, 250.0)
-        return _tuned(self, fold, features, penalties, (0.9, 0.8, 0.7, 0.5))
+def quieter(matrix: sparse.csr_array, degree: float) -> Floats:
+    """What multiplies each person's row (U,): √ of n^−degree, scaled so that the mean over all entries is 1."""
+    count = np.maximum(np.diff(matrix.indptr), 1).astype(np.float64)
+    weight = count**-degree
+    scale = matrix.nnz / max(float(np.diff(matrix.indptr) @ weight), 1e-9)
+    return np.sqrt(weight * scale).astype(np.float32)
 
 
-def linear_model(weights: Floats, lift: Lift, settings: Ease | Directed) -> LinearModel:
-    """The learnt matrix with what scoring needs beside it."""
-    stored = strongest(weights, settings.keep) if 0 < settings.keep < len(weights) else weights
-    return LinearModel(stored, lift, settings.decay, settings.strength)
-
-
-def pasts_and_futures(
-    events: Events, decay: float, ahead: float, strength: float
-) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Every partial past of every person and what followed it, as two (E, I) matrices.
-
-    Row t stands for the moment before event t (events by person, then time): `past` holds what the person did before it,
-    decayed by steps back, `future` event t and what came after, decayed by steps ahead.
-    """
-    order = np.argsort(events.user, kind="stable")
-    item, weight = events.item[order], confidence(events, strength)[order]
-    start = np.searchsorted(events.user[order], np.arange(events.users + 1))
-    first, end = np.repeat(start[:-1], np.diff(start)), np.repeat(start[1:], np.diff(start))
-    place = np.arange(len(order))
-
-    def faded(at_once: Rows, step: int, decay: float, asked: NDArray[np.bool_]) -> sparse.csr_array:
-        """Rows t with the same person's events at `at_once`[t], one `step` further, and so on while they are not faint."""
-        longest = int((end - first).max(initial=0))
-        if decay < 1:
-            longest = min(longest, int(np.ceil(np.log(FAINT) / np.log(decay))) if decay > 0 else 1)
-        rows, columns, values = [place[:0]], [item[:0]], [weight[:0]]
-        for lag in range(longest):
-            there = at_once + step * lag
-            inside = asked & (there >= first) & (there < end)
-            rows.append(place[inside])
-            columns.append(item[there[inside]])
-            values.append(weight[there[inside]] * np.float32(decay**lag))
-        triple = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-        return sparse.csr_array(triple, shape=(len(place), events.items), dtype=np.float32)
-
-    after_something = place > first
-    return faded(place - 1, -1, decay, after_something), faded(place, 1, ahead, after_something)
-
-
-S = TypeVar("S", Ease, Directed)
-
-
-def _tuned(settings: S, fold: Fold, features: Features, penalties: Sequence[float], decays: Sequence[float]) -> S:
-    """Each penalty is solved once; decays of the history, and then how much items borrow from their content, are tried
-    on the fitted model, which costs a ranking only.
-    """
-    rows, known = crowd_known(fold.train, settings.dense_items)
-    solve = settings.solver(fold.train, features, rows)
-    lift = settings.kin.lift(fold.train, features, known)
-
-    def value(model: LinearModel) -> float:
-        return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
-
-    best, height, kept = settings, -1.0, None
-    for l2 in penalties:
-        model = linear_model(solve(l2), lift, settings)
-        for decay in decays:
-            reached = value(replace(model, decay=decay))
-            if reached > height:
-                best, height, kept = replace(settings, l2=l2, decay=decay), reached, replace(model, decay=decay)
-    if kept is None:
-        return best
-    kin, _ = warmest(
-        best.kin, lambda kin: value(replace(kept, lift=kin.lift(fold.train, features, known))), height, features
-    )
-    return replace(best, kin=kin)
+def pairs(events: Events) -> int:
+    """How many pairs of items met in one person at the most: the entries of a sparse Gram matrix."""
+    count = np.bincount(events.user, minlength=1).astype(np.float64)
+    return int((count**2).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +12,11 @@ from sensorium.arrays import Floats, Rows, best, slices
 from sensorium.data.events import Events, Histories
 from sensorium.models.content import carried
 from sensorium.models.kin import Lift
+from sensorium.models.kinds import counted, heard
+from sensorium.models.local import scattered
 from sensorium.models.model import Features, Parts
+
+LARGE = 2_000_000  # entries of a sparse matrix from which the compiled product pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,9 @@ class LinearModel:
     lift: Lift
     decay: float
     strength: float
+    heard: dict[str, float] = field(
+        default_factory=dict
+    )  # what an event of a kind counts in a history, 1 where not named
 
     @functools.cached_property
     def through(self) -> Floats:
@@ -35,14 +42,18 @@ class LinearModel:
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). **Cost** events · K a history for a dense matrix; (K + C) · D where items borrow."""
         known = self.lift.known
-        near = self._near(histories.matrix(len(known), decay=self.decay, strength=self.strength))
+        told = counted(histories, self.strength, self.heard)
+        near = self._near(told.matrix(len(known), decay=self.decay, strength=1.0))
         items = np.arange(len(known)) if candidates is None else candidates
         return self.lift.scores(near, items)
 
     def _near(self, history: sparse.csr_array) -> Floats:
         """Histories (B, I) → scores of the crowd's columns (B, K). Linear, which is why its parts are exact."""
         own, lent = self.lift.history(history)
-        near = np.asarray(_dense(own @ self.weights), np.float32)
+        if isinstance(self.weights, sparse.csr_array) and self.weights.nnz > LARGE:
+            near = scattered(own, self.weights)
+        else:
+            near = np.asarray(_dense(own @ self.weights), np.float32)
         if lent is not None:
             near += (lent @ self.lift.content) @ self.through[:-1]
             near += np.asarray(lent.sum(1)).reshape(-1, 1) * self.through[-1]
@@ -50,7 +61,8 @@ class LinearModel:
 
     def parts(self, history: Histories, candidates: Rows) -> Parts:
         """Each event's share: by a candidate's own column it is the crowd's, by its content the modality's."""
-        carry = carried(history, self.decay, self.strength)
+        carry = np.zeros(len(history.item), np.float32)
+        carry[heard(history, self.heard)] = carried(counted(history, self.strength, self.heard), self.decay, 1.0)
         count = len(history.item)
         near = self._near(
             sparse.csr_array((carry, (np.arange(count), history.item)), shape=(count, len(self.lift.known)))
@@ -79,13 +91,13 @@ def crowd_known(events: Events, most: int) -> tuple[Rows, Rows]:
     return rows, known
 
 
-def strongest(weights: Floats, keep: int) -> sparse.csr_array:
+def strongest(weights: Floats | sparse.csr_array, keep: int) -> sparse.csr_array:
     """Only the `keep` largest entries, in size, of every column; the rest is lost, and so is most of the memory."""
     data: list[Floats] = []
     row: list[Rows] = []
     column: list[Rows] = []
     for part in slices(weights.shape[1], 512):
-        block = weights[:, part].T
+        block = _dense(weights[:, part]).T
         chosen, _ = best(np.abs(block), keep)
         data.append(np.take_along_axis(block, chosen, 1).ravel())
         row.append(chosen.ravel())
@@ -95,6 +107,11 @@ def strongest(weights: Floats, keep: int) -> sparse.csr_array:
     matrix.eliminate_zeros()
     matrix.sort_indices()
     return matrix
+
+
+def kept(weights: Floats | sparse.csr_array, keep: int) -> Floats | sparse.csr_array:
+    """The matrix as it is stored: all of it, or the `keep` > 0 strongest entries of each column."""
+    return strongest(weights, keep) if 0 < keep < weights.shape[0] and not sparse.issparse(weights) else weights
 
 
 def _dense(matrix: object) -> Floats:

@@ -1,0 +1,70 @@
+"""How EASE and its directed twin are tuned: a walk in which a matrix is solved once and serves all that stands on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sensorium.data.events import Fold
+from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.kin import Kin, warmest
+from sensorium.models.kinds import positive_kinds, walked
+from sensorium.models.linear import LinearModel, crowd_known
+from sensorium.models.model import Features
+from sensorium.train.ranking import rank_targets
+
+SCORED = ("decay", "heard", "kin")  # settings that the matrix does not depend on
+CELLS = 20_000_000  # scores of one ranking up to which more people than PEOPLE are asked
+Grid = Mapping[str, Sequence[Any]]
+
+
+def asked_at_once(fold: Fold) -> int:
+    """How many people validation asks: more where catalogues are small, which costs nothing and tells more."""
+    return max(PEOPLE, CELLS // max(fold.train.items, 1))
+
+
+def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) -> Any:
+    """The settings after a walk along each of `grids` by NDCG@10 on validation, then along what kinds of events count and
+    how far items borrow.
+
+    Two of the last matrices are kept, so settings of scoring alone (`SCORED`) cost a ranking. **Cost** Σ lengths of the
+    lists fits at the most.
+    """
+    most = asked_at_once(fold)
+    _, known = crowd_known(fold.train, fold.train.items)
+    lift = settings.kin.lift(fold.train, features, known)
+
+    wanted: dict[str, Any] = {}  # settings that hold tables cannot be keys; how they are written can
+
+    @lru_cache(maxsize=2)
+    def fitted(key: str) -> LinearModel:
+        return wanted[key].over(fold.train, features, lift)
+
+    def made(one: Any) -> LinearModel:
+        plain = replace(one, **{name: getattr(settings, name) for name in SCORED})
+        wanted[repr(plain)] = plain
+        return replace(fitted(repr(plain)), decay=one.decay, heard=dict(one.heard))
+
+    def height(model: LinearModel) -> float:
+        return rank_targets(model.score, fold, features.people, most=most).ndcg()
+
+    def value(one: Any) -> float:
+        return height(made(one))
+
+    best, reached = settings, -1.0
+    for grid in grids:
+        best, reached = climb(best, grid, value)
+    asked = {fold.held_out.kinds[kind] for kind in np.unique(fold.held_out.kind)}
+    others = [kind for kind in positive_kinds(fold.train) if kind not in asked]
+    if others:
+        best, reached = walked(best, reached, ("heard", "kinds"), others, value)
+    model = made(best)
+
+    def borrowing(kin: Kin) -> float:
+        return height(replace(model, lift=kin.lift(fold.train, features, known)))
+
+    return replace(best, kin=warmest(best.kin, borrowing, reached, features)[0])

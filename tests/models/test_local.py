@@ -1,0 +1,141 @@
+"""Local ridge regression against its own definition, dropout against dropping out, and what kinds of events count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sensorium.data.events import Events, Fold
+from sensorium.data.vectors import Vectors
+from sensorium.errors import RecipeError
+from sensorium.models.directed import Directed
+from sensorium.models.ease import Ease
+from sensorium.models.kinds import counted
+from sensorium.models.local import local_ridge, neighbours, scattered
+from sensorium.models.model import Features
+from sensorium.models.tuning import tuned_linear
+
+RNG = np.random.default_rng
+
+
+def crowd(users: int = 300, items: int = 15) -> Events:
+    rng = RNG(0)
+    item = rng.integers(items, size=5 * users)  # some do the same again: an item follows itself too
+    return Events.of(np.repeat(np.arange(users), 5).tolist(), item.tolist(), users=users, items=items)
+
+
+NOTHING = Features(Vectors.absent(15, 1, "none"))
+
+
+@pytest.mark.parametrize(
+    "settings", [Ease(l2=4), Ease(l2=4, dropout=0.3, degree=0.5), Directed(l2=4, dropout=0.2)], ids=str
+)
+def test_all_items_as_neighbours_give_the_exact_matrix(settings: Ease | Directed) -> None:
+    # Items that never met are outside a neighbourhood; in this crowd all did.
+    exact = settings.fit(crowd(), NOTHING, rng=RNG(0)).weights
+    local = replace(settings, dense_items=0, near=15).fit(crowd(), NOTHING, rng=RNG(0)).weights
+    assert sparse.issparse(local)
+    np.testing.assert_allclose(local.toarray(), exact, atol=1e-4)
+
+
+def test_content_speaks_locally_as_it_does_in_the_whole() -> None:
+    values = RNG(1).normal(size=(15, 4)).astype(np.float32)
+    features = Features(Vectors(values, np.ones(15, bool), "toy"))
+    settings = Ease(l2=4, content=2.0)
+    exact = settings.fit(crowd(), features, rng=RNG(0)).weights
+    local = replace(settings, dense_items=0, near=15).fit(crowd(), features, rng=RNG(0)).weights
+    np.testing.assert_allclose(local.toarray(), exact, atol=1e-4)
+
+
+def test_a_local_column_is_a_ridge_regression_on_its_neighbours() -> None:
+    matrix = sparse.csr_array((RNG(2).random((50, 9)) < 0.4).astype(np.float32))
+    gram = sparse.csr_array(matrix.T @ matrix)
+    weights = local_ridge(gram, gram, np.full(9, 3.0, np.float32), near=3, itself=False).toarray()
+    start, row, _ = neighbours(gram, gram.diagonal(), 3, False)
+    chosen = row[start[4] : start[5]]
+    dense = matrix.toarray()
+    share = (dense.T @ dense[:, 4]) ** 2 / (dense**2).sum(0)
+    share[4] = -1
+    assert set(chosen) == set(np.argsort(-share, kind="stable")[:3])
+    left = dense[:, chosen]
+    ridge = np.linalg.solve(left.T @ left + 3 * np.eye(3), left.T @ dense[:, 4])
+    np.testing.assert_allclose(weights[chosen, 4], ridge, atol=1e-5)
+    assert np.count_nonzero(weights[:, 4]) == 3
+
+
+def test_the_strongest_entries_are_kept_and_the_product_is_the_product() -> None:
+    gram = sparse.csr_array((lambda m: m.T @ m)((RNG(3).random((50, 9)) < 0.4).astype(np.float32)))
+    penalty = np.ones(9, np.float32)
+    whole = local_ridge(gram, gram, penalty, near=9, itself=False).toarray()
+    kept = local_ridge(gram, gram, penalty, near=9, itself=False, keep=2).toarray()
+    for column in range(9):
+        best = np.sort(np.argsort(-np.abs(whole[:, column]))[:2])
+        assert np.array_equal(np.flatnonzero(kept[:, column]), best)
+    history = sparse.csr_array((RNG(4).random((7, 9)) < 0.3).astype(np.float32))
+    np.testing.assert_allclose(scattered(history, sparse.csr_array(kept)), history @ kept, atol=1e-6)
+
+
+def test_dropout_is_the_mean_over_choices_left_out() -> None:
+    # Ridge regression on inputs that lose each entry with probability p, the survivors scaled to keep the mean.
+    rng = RNG(5)
+    dense = (rng.random((30, 4)) < 0.5).astype(np.float64)
+    item, p = 2, 0.4
+    others = [0, 1, 3]
+    left = dense[:, others]
+    gram, cross = np.zeros((3, 3)), np.zeros(3)
+    for _ in range(4_000):
+        seen = left * (rng.random(left.shape) >= p) / (1 - p)
+        gram += seen.T @ seen / 4_000
+        cross += seen.T @ dense[:, item] / 4_000
+    expected = np.linalg.solve(gram + 2 * np.eye(3), cross)
+    user, chosen = np.nonzero(dense)
+    events = Events.of(user.tolist(), chosen.tolist(), users=30, items=4)
+    model = Ease(l2=2, dropout=p).fit(events, Features(Vectors.absent(4, 1, "none")), rng=RNG(0))
+    np.testing.assert_allclose(model.weights[others, item], expected, atol=0.02)
+
+
+def shop() -> Events:
+    """Each person views item u % 3 + 3 (noise) and buys u % 3, then the buy's partner u % 3 + 6."""
+    user, item, kind = [], [], []
+    for u in range(60):
+        for step, (what, how) in enumerate([(3 + (u * 7 + u // 3) % 3, 0), (u % 3, 1), (6 + u % 3, 1)]):
+            user.append(u)
+            item.append(what)
+            kind.append(how)
+            del step
+    return Events.of(user, item, users=60, items=9, kind=kind, kinds=("view", "buy"))
+
+
+def test_kinds_count_what_they_are_said_to() -> None:
+    events, features = shop(), Features(Vectors.absent(9, 1, "none"))
+    buys = events.take(events.kind == 1)
+    silent = Ease(l2=1, kinds={"view": 0.0}, heard={"view": 0.0}).fit(events, features, rng=RNG(0))
+    alone = Ease(l2=1).fit(buys, features, rng=RNG(0))
+    histories = events.histories([0, 1, 2])
+    bought = [0, 1, 2, 6, 7, 8]
+    scores = alone.score(buys.histories([0, 1, 2]))
+    assert np.array_equal(silent.score(histories)[:, bought], scores[:, bought])
+    half = counted(events, 0.0, {"view": 0.5}).matrix(1.0).toarray()
+    assert half[0, 3:6].sum() == 0.5
+    assert half[0, 0] == 1
+    model = Ease(l2=1, heard={"view": 0.0, "buy": 2.0}).fit(events, features, rng=RNG(0))
+    parts = model.parts(events.histories([0]), np.arange(9))
+    np.testing.assert_allclose(parts.values.sum((1, 2)) + parts.base, model.score(events.histories([0]))[0], atol=1e-5)
+    assert not parts.values[:, 0].any()  # the view is heard as nothing
+
+
+def test_tuning_learns_that_views_are_noise() -> None:
+    events, features = shop(), Features(Vectors.absent(9, 1, "none"))
+    last = np.arange(len(events)) % 3 == 2
+    fold = Fold(events.take(~last | (events.user < 30)), events.take(last & (events.user >= 30)))
+    tuned = tuned_linear(Ease(l2=1, heard={"view": 1.0}), fold, features, {"decay": (1.0, 0.8)})
+    assert tuned.heard["view"] <= 1.0
+    assert set(tuned.kinds) <= {"view"}
+
+
+def test_a_kind_below_zero_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"kinds\.view = -1"):
+        Ease(kinds={"view": -1.0})
