@@ -10,6 +10,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError, ShapeError
 from sensorium.models.model import Embeds, Features
 from sensorium.models.sequence import Lstm, Sequence, SequenceModel
+from sensorium.models.sequence_tokens import tokens, usual_weights
 from sensorium.models.sequence_training import again, batches, reduced
 from sensorium.train.ranking import rank_targets
 
@@ -185,6 +186,38 @@ def test_tuning_chooses_epochs_alone_and_work_bounds_them():
 def test_a_world_without_events_is_served_too():
     model = fitted(replace(SMALL, epochs=1), Events.of([], [], users=0, items=3), bare(3))
     assert model.score(Events.of([], [], users=1, items=3).histories([0])).shape == (1, 3)
+
+
+@pytest.mark.parametrize("encoder", ["attention", "lstm"])
+@pytest.mark.parametrize("profiled", [False, True])
+def test_the_onnx_file_gives_the_same_scores(encoder, profiled, tmp_path):
+    pytest.importorskip("onnx", reason="export needs the extra 'export'")
+    from onnxruntime import InferenceSession
+
+    events, features = striped()
+    people = Vectors(np.eye(2, dtype=np.float32)[np.arange(80) % 2], np.ones(80, bool), "people") if profiled else None
+    model = fitted(replace(SMALL, epochs=1, encoder=encoder), events, replace(features, people=people))
+    session = InferenceSession(str(model.export(tmp_path / "model.onnx")))
+    for rows in ([0, 1, -1], [-1], [4]):  # another batch, other lengths, nobody at all
+        histories = events.histories(rows, people)
+        found = session.run(["scores"], model.inputs(histories))[0]
+        np.testing.assert_allclose(found, model.score(histories), atol=1e-4)
+    short = events.histories([3], people).last(2)
+    np.testing.assert_allclose(session.run(["scores"], model.inputs(short))[0], model.score(short), atol=1e-4)
+
+
+def test_weights_are_read_against_what_training_saw():
+    """Whatever a recipe lets a kind weigh, an ordinary event of it reads the same; only a rating's share of it shows."""
+    kinds = ("view", "rating")
+    for heavy in (1.0, 7.0):
+        events = Events.of([0] * 4, [0, 1, 2, 3], users=1, items=4, kind=[0, 0, 1, 1], kinds=kinds,
+                           weight=[heavy, heavy, 1.5 * heavy, 0.5 * heavy])  # fmt: skip
+        flat = tokens(events.histories([0]), kinds, usual_weights(events))
+        np.testing.assert_allclose(flat.weight, [0, 0, 0.5, -0.5], atol=1e-6)
+    strange = Events.of([0], [0], users=1, items=4, kinds=("buy",))
+    assert tokens(strange.histories([0]), kinds, usual_weights(events)).kind.tolist() == [0]
+    assert tokens(strange.histories([0]), kinds, usual_weights(events)).weight.tolist() == [0]
+    assert usual_weights(Events.of([], [], users=1, items=4, kinds=("buy", "new"))).tolist() == [5, 1]
 
 
 def test_names_and_settings():

@@ -72,7 +72,8 @@ class Training:
         made = np.asarray(values[self.rows] @ map_ + mean, np.float32)
         self.apart = matching(target, made, mean, leverage(features, self.rows, self.counts, settings.l2))
         map_ = (map_ * np.float32(self.apart)).astype(np.float32)  # refinement begins where both clouds have one spread
-        self.towers = Towers(target, map_, mean, values[self.rows] @ map_ + mean)
+        begin = np.asarray(values[self.rows] @ map_ + mean, np.float32)
+        self.towers = Towers(target, map_, mean, begin)
         share = self.counts / max(float(self.counts.sum()), 1)
         many = np.flatnonzero(np.diff(choices.indptr) >= 2)
         self.choices = choices[many]

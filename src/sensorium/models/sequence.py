@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -109,7 +110,8 @@ class SequenceModel:
 
     **Shapes** items (I, S): finished item vectors, of which new items' are made by content alone; weights: the history
     network's parameters by name; basis (D, C) and centre (D,): from the fused space to what `projection` (C, S) takes;
-    missing (S,): the vector of an item without content.
+    missing (S,): the vector of an item without content; usual: what an
+    event of each of `kinds` weighed in training.
     """
 
     settings: Sequence
@@ -120,6 +122,7 @@ class SequenceModel:
     projection: Floats
     missing: Floats
     kinds: tuple[str, ...]
+    usual: Floats
     profile: int
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
@@ -135,26 +138,44 @@ class SequenceModel:
         """**Shapes** (B, S): where each history points after its newest event; the start token's answer if it is empty."""
         import torch
 
-        flat, length = tokens(histories, self.kinds), self.settings.length
-        end = histories.start[1:]
-        begin = np.maximum(histories.start[:-1], end - length)
         out = np.zeros((len(histories), self.items.shape[1]), np.float32)
-        order = np.argsort(end - begin, kind="stable")  # like lengths together: little is computed for filled-up places
+        order = np.argsort(np.diff(histories.start), kind="stable")  # like lengths together: little is filled up
         table = torch.from_numpy(self.items.copy())  # what a snapshot holds is read-only
         with torch.inference_mode():
             for part in slices(len(order), 256):
-                these = order[part]
-                counts = end[these] - begin[these]
-                place = begin[these][:, None] + np.arange(max(int(counts.max()), 0))
-                place = np.where(place < end[these][:, None], place, 0) if len(flat.item) else place[:, :0]
-                profile = None
-                if self.profile and histories.profile is not None:
-                    profile = torch.from_numpy(histories.profile[these])
-                columns = (torch.from_numpy(column[place]) for column in (flat.item, flat.kind, flat.gap, flat.weight))
-                item, kind, gap, weight = columns
-                hidden = self.network(table[item], kind, gap, weight, profile)
-                out[these] = hidden[torch.arange(len(these)), torch.from_numpy(counts)].numpy()
+                given = {
+                    name: torch.from_numpy(column) for name, column in self.inputs(histories.take(order[part])).items()
+                }
+                hidden = self.network(
+                    table[given["item"]], given["kind"], given["gap"], given["weight"], given.get("profile")
+                )
+                out[order[part]] = hidden[torch.arange(len(hidden)), given["length"]].numpy()
         return out
+
+    def inputs(self, histories: Histories) -> dict[str, np.ndarray]:
+        """What the network takes: item, kind, gap, weight (B, T) of each history's newest events, filled up at the end;
+        length (B,): how many of them are real; and where the model knows people, profile (B, P).
+        """
+        flat, end = tokens(histories, self.kinds, self.usual), histories.start[1:]
+        begin = np.maximum(histories.start[:-1], end - self.settings.length)
+        length = (end - begin).astype(np.int64)
+        place = begin[:, None] + np.arange(int(length.max(initial=0)))
+        place = np.where(place < end[:, None], place, 0) if len(flat.item) else place[:, :0]
+        out = {name: getattr(flat, name)[place] for name in ("item", "kind", "gap", "weight")} | {"length": length}
+        if self.profile:
+            given = histories.profile
+            out["profile"] = np.zeros((len(histories), self.profile), np.float32) if given is None else given
+        return out
+
+    def export(self, path: Path) -> Path:
+        """Writes the model as one ONNX file, for any runtime and without torch, and returns its place.
+
+        Its inputs are those of `inputs`, its output `scores` (B, I); batch and length are free. With onnxruntime:
+        `InferenceSession(path).run(["scores"], model.inputs(histories))`. **Raises** MissingExtra without `onnx`.
+        """
+        from sensorium.models.sequence_export import written
+
+        return written(self, path)
 
     @cached_property
     def network(self) -> Network:

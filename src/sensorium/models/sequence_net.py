@@ -131,7 +131,7 @@ class Histories(nn.Module):
 
         Place 0 answers before the first event, place t after t events. Filled-up places must lie at the end.
         """
-        first = self.start.expand(len(items), 1, -1)
+        first = self.start.expand(items.shape[0], 1, -1)  # not len: an export would write the number down
         if self.profile is not None and profile is not None:
             first = first + self.profile(profile)[:, None]
         # Table vectors have small entries; the scale brings them to the size of everything else in the stream.

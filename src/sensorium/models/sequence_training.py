@@ -16,7 +16,7 @@ from sensorium.data.events import Events, confidence
 from sensorium.models.model import Features
 from sensorium.models.sequence_net import Histories as Network
 from sensorium.models.sequence_net import Items
-from sensorium.models.sequence_tokens import Tokens, tokens
+from sensorium.models.sequence_tokens import Tokens, tokens, usual_weights
 from sensorium.train.augment import drop_events, windows
 from sensorium.train.loop import Descent, weights_of
 from sensorium.train.losses import softmax_loss
@@ -30,7 +30,7 @@ class Training:
     """One run of training; `epoch()` takes it a pass further, `model()` is what it has learnt so far."""
 
     def __init__(self, settings: Sequence, events: Events, features: Features, rng: np.random.Generator) -> None:
-        self.settings, self.rng, self.kinds = settings, rng, events.kinds
+        self.settings, self.rng, self.kinds, self.usual = settings, rng, events.kinds, usual_weights(events)
         self.histories = events.histories(
             np.flatnonzero(np.bincount(events.user, minlength=events.users)), features.people
         )
@@ -69,7 +69,7 @@ class Training:
         self.both.train()
         s = self.settings
         histories = drop_events(self.histories, s.event_dropout, self.rng)
-        flat = tokens(histories, self.kinds)
+        flat = tokens(histories, self.kinds, self.usual)
         positive = (confidence(histories, 0.0) > 0) & ~again(histories.row, flat.item)
         begin, end = windows(histories.start, s.length, self.rng)
         for part in batches(end - begin, s.tokens, self.rng):
@@ -160,7 +160,7 @@ class Training:
             return SequenceModel(
                 settings=self.settings, items=vectors.numpy().copy(), weights=weights_of(self.network),
                 centre=self.centre, basis=self.basis, projection=self.items.content.weight.detach().numpy().T.copy(),
-                missing=self.items.missing.detach().numpy().copy(), kinds=self.kinds,
+                missing=self.items.missing.detach().numpy().copy(), kinds=self.kinds, usual=self.usual,
                 profile=0 if self.histories.profile is None else int(self.histories.profile.shape[1]),
             )  # fmt: skip
 
