@@ -13,6 +13,7 @@ from sensorium.errors import RecipeError
 from sensorium.models.blend import DEEP, LINEAR, Blend
 from sensorium.models.choose import PEOPLE
 from sensorium.models.ease import Ease
+from sensorium.models.graph import ASKED, CELLS
 from sensorium.models.model import Features, Model
 from sensorium.settings import nearest
 from sensorium.train.ranking import rank_targets
@@ -115,6 +116,8 @@ def expected(name: str, events: Events, features: Features) -> float:
         return 14 * ranking + 3e-8 * rows * min(rows / max(users, 1), 200)
     if name in ("ease", "directed"):
         return (18 * ranking + 6e-12 * dense**3) * (2 if name == "directed" else 1)
+    if name == "graph":
+        return 30 * 2e-8 * min(max(CELLS, ASKED[0] * items), min(users, ASKED[1]) * items) + 1e-4 * rows
     if name == "ials":
         return 8 * ranking + 3e-11 * 120 * (rows * 2 * 64**2 + (users + items) * 64**3)
     if name in DEEP:

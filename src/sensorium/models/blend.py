@@ -23,7 +23,7 @@ from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
 from sensorium.settings import nearest, read_settings
 
-LINEAR = ("popularity", "content", "itemknn", "ease", "directed", "ials", "profile")
+LINEAR = ("popularity", "content", "itemknn", "ease", "directed", "ials", "graph", "profile")
 DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
 LATER = {  # members that are imported where they are named
     "graph": "graph:Graph",
