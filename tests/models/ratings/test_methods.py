@@ -36,7 +36,10 @@ def some(users: int = 30, items: int = 20, share: float = 0.5, seed: int = 0) ->
 
 
 RATINGS = some()
-SMALL = {"svd": {"size": 8, "epochs": 60, "learning_rate": 0.02}, "svdpp": {"size": 8, "epochs": 60, "learning_rate": 0.02}}
+SMALL = {
+    "svd": {"size": 8, "epochs": 60, "learning_rate": 0.02},
+    "svdpp": {"size": 8, "epochs": 60, "learning_rate": 0.02},
+}
 TASTE = ("neighbours", "svd", "svdpp", "nmf", "slopeone", "coclustering", "bayes")
 
 
@@ -62,7 +65,9 @@ def test_a_model_answers_every_pair_saves_and_repeats(name: str, tmp_path) -> No
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name in TASTE if name in METHODS and name not in ("slopeone", "nmf", "coclustering")])
+@pytest.mark.parametrize(
+    "name", [name for name in TASTE if name in METHODS and name not in ("slopeone", "nmf", "coclustering")]
+)
 def test_two_tastes_are_told_apart(name: str) -> None:
     model = fitted(name)
     for user, item in itertools.product((0, 1, 4, 7), range(8)):
@@ -220,7 +225,12 @@ def test_svdpp_is_the_slow_recurrence() -> None:
                 q[i] += 0.05 * (miss * (p[u] + says) - 0.1 * q[i])
                 p[u] += 0.05 * (miss * old - 0.1 * p[u])
                 y[mine] += 0.05 * (miss * old / root - 0.1 * y[mine])
-    for mine, slow in ((model.core.user, p), (model.core.item, q), (model.core.implicit, y), (model.core.item_offset, bi)):
+    for mine, slow in (
+        (model.core.user, p),
+        (model.core.item, q),
+        (model.core.implicit, y),
+        (model.core.item_offset, bi),
+    ):
         assert np.abs(mine - slow).max() < 1e-4
 
 

@@ -122,10 +122,12 @@ def test_best_items_of_each_user() -> None:
     found = predictions([0, 0, 1], [1, 2, 3], [2, 4, 3])
     best = found.best(1)
     assert best[RATINGS.users[0]] == [(RATINGS.items[1], 4.0)]
-    assert list(found)[0].estimate == 2
+    assert next(iter(found)).estimate == 2
 
 
-@pytest.mark.parametrize("folds", [KFold(4, 1), RepeatedKFold(3, 2, 1), ShuffleSplit(3, 0.25, seed=1), LeaveOneOut(3, 2, 1)])
+@pytest.mark.parametrize(
+    "folds", [KFold(4, 1), RepeatedKFold(3, 2, 1), ShuffleSplit(3, 0.25, seed=1), LeaveOneOut(3, 2, 1)]
+)
 def test_folds_part_the_table_and_repeat(folds) -> None:
     parts = list(folds.split(RATINGS))
     whole = set(RATINGS.triples())
@@ -165,7 +167,9 @@ def test_rescaling_is_linear() -> None:
 
 def test_cross_validation_does_not_depend_on_threads() -> None:
     one, two = (
-        cross_validate(Svd(size=4, epochs=3), RATINGS, measures=["RMSE", "mae"], folds=KFold(3), jobs=jobs, on_train=True)
+        cross_validate(
+            Svd(size=4, epochs=3), RATINGS, measures=["RMSE", "mae"], folds=KFold(3), jobs=jobs, on_train=True
+        )
         for jobs in (1, 2)
     )
     assert np.array_equal(one.test["rmse"], two.test["rmse"])

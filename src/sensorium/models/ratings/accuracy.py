@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -38,7 +39,7 @@ def fcp(predictions: Predictions) -> float:
     user = predictions.user[order]
     edges = np.flatnonzero(np.r_[True, user[1:] != user[:-1], True])
     right = wrong = 0
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in itertools.pairwise(edges.tolist()):
         value, guess = predictions.value[order[begin:end]], predictions.estimate[order[begin:end]]
         better = value[:, None] > value[None, :]
         higher = guess[:, None] > guess[None, :]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.arrays import Rows
 from sensorium.models.ratings.fitted import Guess, RatingModel
@@ -56,7 +57,7 @@ class Baseline:
         return Offsets(mean, user, item, self)
 
 
-def _shrunk(row: Rows, left: Doubles, count: Rows, l2: float) -> Doubles:
+def _shrunk(row: NDArray[np.integer], left: Doubles, count: Rows, l2: float) -> Doubles:
     return np.bincount(row, left, len(count)) / np.maximum(l2 + count, 1e-12)
 
 
@@ -75,9 +76,7 @@ class Offsets:
 
     def at(self, user: Rows, item: Rows) -> Doubles:
         """**Shapes** (N,) → (N,); −1 is unknown."""
-        mine = np.where(user >= 0, self.user[user], 0) if len(self.user) else 0.0
-        its = np.where(item >= 0, self.item[item], 0) if len(self.item) else 0.0
-        return self.mean + mine + its
+        return self.mean + np.where(user >= 0, self.user[user], 0) + np.where(item >= 0, self.item[item], 0)
 
     def user_offsets(self, given: Lists) -> Doubles:
         """The offsets of people given by their ratings, the items held. **Shapes** (B,)."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from sensorium.arrays import Floats, Rows
@@ -31,7 +30,9 @@ class Sides:
         """Itself. **Raises** DataError where the rows are not those of the ratings."""
         for what, values, ids in (("users", self.users, ratings.users), ("items", self.items, ratings.items)):
             if values is not None and (values.ndim != 2 or len(values) != len(ids)):
-                raise DataError(f"sides of {what}: shape {values.shape}, but the ratings have {len(ids)} {what}; give a row each")
+                raise DataError(
+                    f"sides of {what}: shape {values.shape}, but the ratings have {len(ids)} {what}; give a row each"
+                )
         return self
 
 
@@ -77,7 +78,12 @@ class Bayes:
         mood, moods = np.zeros(len(days)), np.zeros(len(days))
         spread_of_moods, noise = 10.0, 1 / max(float(ratings.value.var()), 1e-6)
         kept: list[tuple[Any, ...]] = []
-        wanted = {*np.linspace(self.burn, self.sweeps - 1, min(self.keep, self.sweeps - self.burn)).round().astype(int).tolist()}
+        wanted = {
+            *np.linspace(self.burn, self.sweeps - 1, min(self.keep, self.sweeps - self.burn))
+            .round()
+            .astype(int)
+            .tolist()
+        }
         for sweep in range(self.sweeps):
             left = ratings.value - mean - days.each(mood)
             user.prior(rng)
@@ -90,11 +96,16 @@ class Bayes:
                 left = left - days.each(mood)
             noise = float(rng.gamma(0.5 * (len(left) + 2)) / (0.5 * (left @ left + 1.0)))
             if sweep in wanted:
-                centre = rows_drawn(by_user, (ratings.value - mean - days.each(mood))[by_user.order], item.rows, user, noise)
+                centre = rows_drawn(
+                    by_user, (ratings.value - mean - days.each(mood))[by_user.order], item.rows, user, noise
+                )
                 kept.append((centre, item.rows, *user.learnt(), *item.learnt(), noise))
                 moods += mood
-        stacked = [np.stack(part).astype(np.float32) for part in zip(*kept, strict=True)]
-        core = BayesCore(mean, *stacked, sides.users, sides.items, self.implicit, days.keys, moods / len(kept))
+        learnt: list[Any] = [np.stack(part).astype(np.float32) for part in zip(*kept, strict=True)]
+        core = BayesCore(
+            mean, learnt[0], learnt[1], learnt[2], learnt[3], learnt[4], learnt[5], learnt[6], learnt[7], learnt[8],
+            sides.users, sides.items, self.implicit, days.keys, moods / len(kept),
+        )  # fmt: skip
         return RatingModel(ratings, core, mean, replace(self, sides=None))
 
     def _read(self, lists: Lists, others: int, sides: Floats | None) -> sparse.csr_array:

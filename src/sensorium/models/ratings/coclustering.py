@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.arrays import Rows
 from sensorium.models.ratings.fitted import Guess, RatingModel
@@ -40,7 +41,7 @@ class CoClustering:
         return RatingModel(ratings, core, mean, self)
 
 
-def _means(row: Rows, value: Doubles, count: int, usual: float) -> Doubles:
+def _means(row: NDArray[np.integer], value: Doubles, count: int, usual: float) -> Doubles:
     many = np.bincount(row, minlength=count)
     return np.where(many > 0, np.bincount(row, value, count) / np.maximum(many, 1), usual)
 

@@ -207,10 +207,8 @@ class Factors:
         Those who are `there` (B,) already walk on from their `offsets` and `vectors`.
         """
         count, size = len(given), self.item.shape[1]
-        if self.kind == "nmf":
-            start = (self.settings.low + self.settings.high) / 2
-        else:
-            start = self.settings.start_mean
+        nmf = self.kind == "nmf"
+        start = (self.settings.low + self.settings.high) / 2 if nmf else self.settings.start_mean
         offset, user = np.zeros(count, np.float32), np.full((count, size), start, np.float32)
         user[given.count == 0] = 0
         if offsets is not None and vectors is not None and there is not None:
@@ -238,7 +236,9 @@ class Factors:
         )  # fmt: skip
         chosen = picked(ratings.by_user, users, keep=~np.isin(ratings.by_user.other, items))
         # Whoever was there goes on from where they stand; the walk of a newcomer begins where all begin.
-        offset, user = grown.placed(chosen, grown.user_offset[users], grown.user[users], grown.user[users].any(1))
+        offset, user = grown.placed(
+            chosen, grown.user_offset[users], grown.user[users], (grown.user[users] != 0).any(axis=1)
+        )
         grown.user_offset[users], grown.user[users] = offset, user
         grown = grown.seen(ratings.by_user)
         turned = replace(

@@ -48,9 +48,9 @@ class Neighbours:
         mean = ratings.mean
         count = len(ratings.users if self.by == "user" else ratings.items)
         if count > MOST:
-            other = "item" if self.by == "user" else "user"
+            instead = "item" if self.by == "user" else "user"
             raise DataError(
-                f"neighbours: comparing {count:,} {self.by}s takes {4e-9 * count**2:.0f} GB; give by={other!r}, or take svd"
+                f"neighbours: comparing {count:,} {self.by}s takes {4e-9 * count**2:.0f} GB; give by={instead!r}, or take svd"
             )
         wanted = self.centre == "baseline" or self.similarity == "pearson_baseline"
         offsets = self.baseline.offsets(ratings) if wanted else None
@@ -181,7 +181,8 @@ class NeighbourCore:
             case "none":
                 guess = np.where(found >= max(self.settings.least, 1), near, self.mean)
             case "baseline":
-                assert self.offsets is not None and offset is not None
+                assert self.offsets is not None
+                assert offset is not None
                 guess = self.mean + offset[row] + self.offsets.item[column] + near
             case _:
                 guess = np.where(known, centre[place] + deviation[place] * near, self.mean)
@@ -193,7 +194,7 @@ class NeighbourCore:
         own, other = self.sides(ratings)
         grown = replace(self, offsets=offsets, rows=len(own))
         # An item that was rated by somebody new is moved too, and so is a user who rated a new item.
-        moved = users if self.by == "user" else np.unique(ratings.item[np.isin(ratings.user, users)])
+        moved = users if self.by == "user" else np.unique(ratings.item[np.isin(ratings.user, users)]).astype(np.int64)
         likeness = np.zeros((len(own), len(own)), np.float32)
         likeness[: self.rows, : self.rows] = self.likeness
         rows = grown.alike(picked(own, moved), None if offsets is None else grown._own[moved], other)
@@ -210,7 +211,7 @@ class NeighbourCore:
 
     def details(self, user: int, item: int, ratings: Ratings) -> dict[str, Any]:
         """How many neighbours an estimate has."""
-        own, other = self.sides(ratings)
+        other = self.sides(ratings)[1]
         asked, among = (user, item) if self.by == "user" else (item, user)
         found = self._near(np.array([asked]), np.array([among]), self.likeness, other, other.value)[1]
         return {"actual_k": int(found[0])}

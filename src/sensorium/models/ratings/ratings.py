@@ -151,7 +151,7 @@ class Ratings:
         return replace(
             self, user=np.concatenate([self.user, user]).astype(np.int32),
             item=np.concatenate([self.item, item]).astype(np.int32), value=np.concatenate([self.value, more.value]),
-            users=users, items=items, time=np.concatenate([self.time, more.time]) if both else None,  # type: ignore[list-item]
+            users=users, items=items, time=np.concatenate([self.time, more.time]) if both else None,
         )._once("last")  # fmt: skip
 
     def on(self, users: Ids, items: Ids) -> tuple[Rows, Rows]:

@@ -87,8 +87,8 @@ class RatingsRecommenderModel:
             near = self.model.folded(
                 _given(histories.take(np.arange(part.start, part.stop)), len(self.model.ratings.items))
             )
-            near = (near[:, self.rows] - self.model.mean).astype(np.float32)
-            out[part] = self.lift.scores(near, items) + np.float32(self.model.mean)
+            apart = (near[:, self.rows] - self.model.mean).astype(np.float32)
+            out[part] = self.lift.scores(apart, items) + np.float32(self.model.mean)
         return out
 
     def extended(self, features: Features) -> RatingsRecommenderModel:

@@ -34,7 +34,11 @@ class Side:
     def held(cls, expected: Doubles, precision: Doubles) -> Side:
         """A side of which only the prior is known."""
         side = cls.__new__(cls)
-        side.expected, side.precision, side.size = np.asarray(expected, np.float64), np.asarray(precision, np.float64), len(precision)
+        side.expected, side.precision, side.size = (
+            np.asarray(expected, np.float64),
+            np.asarray(precision, np.float64),
+            len(precision),
+        )
         return side
 
     def prior(self, rng: np.random.Generator) -> None:
@@ -101,5 +105,17 @@ def rows_drawn(
     chance = np.zeros((len(lists), side.size)) if rng is None else rng.normal(size=(len(lists), side.size))
     out = np.zeros((len(lists), side.size))
     target = left - other[lists.other, 0]
-    spread(draw_rows, len(lists), lists.start, lists.other, target, design, side.precision, side.expected, noise, chance, out)
+    spread(
+        draw_rows,
+        len(lists),
+        lists.start,
+        lists.other,
+        target,
+        design,
+        side.precision,
+        side.expected,
+        noise,
+        chance,
+        out,
+    )
     return out

@@ -52,7 +52,7 @@ class Search:
 
     def refit(self, ratings: Ratings, measure: str | None = None, *, seed: int = 0) -> RatingModel:
         """The best settings fitted to all ratings."""
-        return self.best_method(measure).fit(ratings, rng=np.random.default_rng(seed))  # type: ignore[no-any-return]
+        return self.best_method(measure).fit(ratings, rng=np.random.default_rng(seed))
 
     def table(self) -> dict[str, list[Any]]:
         """Columns for a data frame: settings, mean and deviation of each measure, seconds."""
@@ -169,8 +169,10 @@ def optuna_search(
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        direction = "minimize" if names[0] in LOWER_IS_BETTER else "maximize"
-        study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))
+        lower = names[0] in LOWER_IS_BETTER
+        study = optuna.create_study(
+            direction="minimize" if lower else "maximize", sampler=optuna.samplers.TPESampler(seed=seed)
+        )
         study.optimize(value, n_trials=trials)
     finally:
         optuna.logging.set_verbosity(before)

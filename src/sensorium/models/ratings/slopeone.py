@@ -45,7 +45,7 @@ class SlopeCore:
         items, lists = len(ratings.items), ratings.by_user
         total, both = np.zeros((items, items), np.float32), np.zeros((items, items), np.float32)
         add_differences(lists.start, lists.other, lists.value, total, both)
-        return cls(total / np.maximum(both, 1), both, ratings.mean)
+        return cls((total / np.maximum(both, 1)).astype(np.float32), both, ratings.mean)
 
     def _guess(self, row: Rows, item: Rows, lists: Lists) -> Doubles:
         from sensorium.models.ratings.slopeone_loop import slopes
