@@ -12,13 +12,12 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import RecipeError
 from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.hybrid_factors import Factors, Given, Matrix
-from sensorium.models.hybrid_tables import Table
+from sensorium.models.hybrid_tables import OPTIMIZERS, Table
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
 from sensorium.settings import INF, nearest, within
 from sensorium.train.ranking import rank_targets
 
-BETA1, BETA2 = 0.9, 0.999  # of Adam
 TURNS = 8  # steps of a fold-in; see HybridModel.user_vectors
 PARTITION = 4096  # items that stand for all in a fold-in
 
@@ -129,7 +128,6 @@ class Hybrid:
 
 
 LOSSES = ("logistic", "bpr", "warp", "warp-kos", "softmax")
-OPTIMIZERS = ("adagrad", "adadelta", "adam")
 
 
 @dataclass(frozen=True, eq=False)

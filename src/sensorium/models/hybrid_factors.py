@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sensorium.train.ranking import Ranks
 if TYPE_CHECKING:
     from sensorium.models.hybrid import Hybrid
 
-Matrix = sparse.sparray | sparse.spmatrix
+Matrix: TypeAlias = Any  # any of scipy's sparse matrices and arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ class Factors:
 
     def save(self, path: Path | str) -> None:
         """All of it as one .npz file without any code in it."""
-        arrays = {"users": self.users, "items": self.items}
+        arrays: dict[str, Any] = {"users": self.users, "items": self.items}
         for name in TABLES:
             arrays |= {f"{name}.{part.name}": getattr(getattr(self, name), part.name) for part in fields(Table)}
         np.savez(Path(path), settings=np.array(json.dumps(asdict(self.settings))), **arrays)
@@ -189,7 +189,7 @@ class Factors:
             with np.load(Path(path), allow_pickle=False) as file:
                 settings = read_settings(Hybrid, json.loads(str(file["settings"])), where=str(path))
                 tables = [Table(*(file[f"{name}.{part.name}"] for part in fields(Table))) for name in TABLES]
-                return cls(settings, *tables, file["users"], file["items"])
+                return cls(settings, tables[0], tables[1], tables[2], tables[3], file["users"], file["items"])
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{path} holds no factors ({error}); save them with Factors.save") from None
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 
 from sensorium.arrays import slices
 from sensorium.models.hybrid_tables import Table
-from sensorium.models.hybrid_training import Learner, Samples, Trained, step_whole
+from sensorium.models.hybrid_training import Learner, Samples, step_whole
+
+if TYPE_CHECKING:
+    from sensorium.models.hybrid import Hybrid
 
 BATCH = 256  # people a step
 
 
 def train_whole(
-    samples: Samples, people: Learner, things: Learner, settings: Trained, epochs: int, rng: np.random.Generator
+    samples: Samples, people: Learner, things: Learner, settings: Hybrid, epochs: int, rng: np.random.Generator
 ) -> None:
     """Gradient steps on −Σ weight · log softmax of each liked item, the mean of a batch's people; tables change in place.
 

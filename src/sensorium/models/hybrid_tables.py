@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -10,8 +11,9 @@ from scipy import sparse
 from sensorium.arrays import Floats
 from sensorium.errors import ShapeError
 
-
 WIDTH = 8  # numbers of 32 bits in one register
+OPTIMIZERS = ("adagrad", "adadelta", "adam")
+BETA1, BETA2 = 0.9, 0.999  # of Adam
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +79,7 @@ class Entities:
         return int(self.sparse.shape[0])
 
     @classmethod
-    def of(
-        cls, count: int, features: sparse.sparray | sparse.spmatrix | None, dense: Floats | None, what: str
-    ) -> Entities:
+    def of(cls, count: int, features: Any, dense: Floats | None, what: str) -> Entities:
         """Features as they were given: without any, a row of its own for each of `count` entities.
 
         **Raises** ShapeError where rows are missing, or a weight is not finite.

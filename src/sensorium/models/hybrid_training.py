@@ -13,36 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from sensorium.arrays import Floats
-from sensorium.models.hybrid_tables import Entities, Table
+from sensorium.models.hybrid_tables import BETA1, BETA2, OPTIMIZERS, Entities, Table
+
+if TYPE_CHECKING:
+    from sensorium.models.hybrid import Hybrid
 
 BITS = 1 << 28  # bytes that a table of who had what may take; beyond it rows are searched
-OPTIMIZERS = ("adagrad", "adadelta", "adam")
-
-
-class Trained(Protocol):
-    """The settings that training reads; see hybrid.Hybrid."""
-
-    loss: str
-    optimizer: str
-    learning_rate: float
-    rho: float
-    epsilon: float
-    user_l2: float
-    item_l2: float
-    max_sampled: int
-    k: int
-    n: int
-    popular: bool
-    threads: int
-    block: int
-    hogwild: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +117,6 @@ def step_whole(table: Table, slope: Floats, how: Learner) -> None:
         table.first[:] = rho * table.first + (1 - rho) * change * change
         table.value[:] -= change
     else:
-        from sensorium.models.hybrid import BETA1, BETA2
-
         table.power[:] *= np.array([BETA1, BETA2], np.float32)
         table.first[:] = np.float32(BETA1) * table.first + np.float32(1 - BETA1) * slope
         table.second[:] = np.float32(BETA2) * table.second + np.float32(1 - BETA2) * slope * slope
@@ -157,7 +138,7 @@ def seen_of(samples: Samples, users: int, items: int) -> Any:
 
 
 def train(
-    samples: Samples, people: Learner, things: Learner, settings: Trained, epochs: int, rng: np.random.Generator
+    samples: Samples, people: Learner, things: Learner, settings: Hybrid, epochs: int, rng: np.random.Generator
 ) -> None:
     """`epochs` passes over the samples; the learners' tables change in place.
 
@@ -200,9 +181,7 @@ def train(
     things.end()
 
 
-def _numbers(settings: Trained) -> tuple[float, ...]:
-    from sensorium.models.hybrid import BETA1, BETA2
-
+def _numbers(settings: Hybrid) -> tuple[float, ...]:
     return settings.learning_rate, settings.rho, settings.epsilon, BETA1, BETA2
 
 
@@ -247,7 +226,7 @@ def dealt(counts: NDArray[Any], groups: int, rng: np.random.Generator) -> NDArra
 
 
 def _caller(
-    samples: Samples, people: Learner, things: Learner, settings: Trained, step: Any
+    samples: Samples, people: Learner, things: Learner, settings: Hybrid, step: Any
 ) -> Callable[..., Sequence[float]]:
     """The kernel of the loss with everything bound that stays the same: called with one part and both sides."""
     from sensorium.models import hybrid_kernels as kernels
