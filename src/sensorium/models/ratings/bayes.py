@@ -50,13 +50,13 @@ class Bayes:
     (2009), for the day.
     """
 
-    size: int = 32
+    size: int = 12
     sweeps: int = 160
     burn: int = 30
     keep: int = 32
     implicit: bool = True
     days: bool = True
-    rank: int = 1000
+    rank: int = 200
     sides: Sides | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
