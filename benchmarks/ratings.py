@@ -79,7 +79,8 @@ def measured(method: Any, parts: list[tuple[Ratings, Ratings]], seed: int) -> li
     rows = []
     for train, test in parts:
         # A table is grouped by user and by item once and remembers it, as Surprise's trainset does when it is built.
-        assert len(train.by_user) and len(train.by_item)
+        assert len(train.by_user)
+        assert len(train.by_item)
         began, busy = time.perf_counter(), time.process_time()
         model = method.fit(train, rng=np.random.default_rng(seed))
         fit, fit_busy = time.perf_counter() - began, time.process_time() - busy
