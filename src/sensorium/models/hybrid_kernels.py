@@ -65,7 +65,7 @@ def drawn(state: Any) -> Any:
 
 
 @njit(**FAST)
-def below(state: Any, count: int) -> int:
+def below(state: Any, count: int) -> Any:
     """A whole number below `count`, from the upper 32 bits of a state."""
     high = (state * np.uint64(2685821657736338717)) >> np.uint64(32)
     return np.int64((high * np.uint64(count)) >> np.uint64(32))
@@ -357,7 +357,7 @@ def softmax(
             whole += logits[c]
         for j in range(size):
             change[j] = ZERO
-        length = ZERO
+        length: Any = 0.0
         for c in range(count):
             pull = weights[n] * (logits[c] / whole - (ONE if c == 0 else ZERO))
             for j in range(size):
@@ -366,6 +366,6 @@ def softmax(
                 own_, weight_, indptr_, indices_, data_, state_, shared_, slope_, chosen[c], pull, person, step
             )
         change[0] = ZERO
-        lengths_item += length / np.float32(count)
+        lengths_item += length / count
         lengths_user += learn(own, weight, indptr, indices, data, state, shared, slope, user, ONE, change, step)
     return lengths_user, lengths_item

@@ -47,11 +47,11 @@ def train_whole(
             down = slope.T @ p
             up = slope @ q
             up[:, 0] = 0
-            _step(people, sparse.csr_array(features.T) @ up, dense.T @ up)
-            _step(things, sparse.csr_array(things.entities.sparse.T) @ down, things.entities.dense.T @ down)
+            _step(people, sparse.csr_array(features.T) @ up, dense.T @ up, some.nnz)
+            _step(things, sparse.csr_array(things.entities.sparse.T) @ down, things.entities.dense.T @ down, some.nnz)
 
 
-def _step(side: Learner, slope: np.ndarray, dense: np.ndarray) -> None:
+def _step(side: Learner, slope: np.ndarray, dense: np.ndarray, samples: int) -> None:
     rows = np.flatnonzero(slope.any(axis=1))
     table = Table(*(getattr(side.table, name)[rows] for name in ("value", "second", "first", "power")))
     step_whole(table, np.asarray(slope[rows], np.float32), side)
@@ -60,6 +60,6 @@ def _step(side: Learner, slope: np.ndarray, dense: np.ndarray) -> None:
     if side.has_dense:
         step_whole(side.projection, np.asarray(dense, np.float32), side)
     if side.l2:
-        shrink = np.float32(np.exp(-side.l2 * side.rate))
+        shrink = np.float32(np.exp(-side.l2 * side.rate * samples))
         side.table.value[:] *= shrink
         side.projection.value[:] *= shrink

@@ -59,8 +59,10 @@ class Learner:
         self.columns, place = np.unique(shared.indices, return_inverse=True)
         self.shared = (shared.indptr, place.astype(np.int32), shared.data)
         self.blocked = len(self.columns) > 0 or self.entities.dense.shape[1] > 0 or self.l2 > 0
-        self.state = self.base = self.slope = np.zeros((0, 0), np.float32)
+        self.state: Floats = np.zeros((0, 0, 0), np.float32)
         self.before, self.copies = self.state, [self.state]
+        self.base: Floats = np.zeros((0, 0), np.float32)
+        self.slope: Floats = self.base
 
     def begin(self) -> None:
         """Rows laid out as the kernels want them."""
@@ -148,10 +150,10 @@ def train(
 
     people.begin()
     things.begin()
-    step = Step(
-        OPTIMIZERS.index(settings.optimizer), *(np.float32(v) for v in _numbers(settings)),
-        settings.user_l2 > 0 or settings.item_l2 > 0,
-    )  # fmt: skip
+    rate, rho, epsilon = (np.float32(v) for v in (settings.learning_rate, settings.rho, settings.epsilon))
+    decays = settings.user_l2 > 0 or settings.item_l2 > 0
+    how = OPTIMIZERS.index(settings.optimizer)
+    step = Step(how, rate, rho, epsilon, np.float32(BETA1), np.float32(BETA2), decays)
     call = _caller(samples, people, things, settings, step)
     liked = samples if settings.loss == "logistic" else samples.take(np.flatnonzero(samples.target > 0))
     groups = 1 if settings.hogwild else max(settings.threads, 1)
@@ -179,10 +181,6 @@ def train(
                     things.close(float(sum(lengths[1] for lengths in done)))
     people.end()
     things.end()
-
-
-def _numbers(settings: Hybrid) -> tuple[float, ...]:
-    return settings.learning_rate, settings.rho, settings.epsilon, BETA1, BETA2
 
 
 def _cut(part: Samples, begin: int, end: int) -> Samples:
