@@ -167,7 +167,7 @@ class _Parts:
         edges = self.features.edges() or (("content", 0, content.shape[1]),)
         nobody = sparse.csr_array((items, items), dtype=np.float32)
         graph = self.look_alikes(s.nearest) if self.there else nobody
-        alike = s.alike / (_deviation((self.some @ graph).toarray()) or 1.0)
+        alike = s.alike / (_deviation((self.some @ graph).toarray()[:, self.known]) or 1.0)
         model = GraphModel(
             weights, left, right, graph * np.float32(s.hop), nobody, graph * np.float32(alike), content, self.known, edges,
             s.nearest, alike, s.decay, s.strength,
@@ -193,7 +193,7 @@ class _Parts:
 
     def _scaled(self, weights: sparse.csr_array) -> sparse.csr_array:
         """The same filter with a deviation of 1 over items, in the mean over people."""
-        spread = _deviation((self.some @ weights).toarray())
+        spread = _deviation((self.some @ weights).toarray()[:, self.known])
         return weights * np.float32(1 / spread) if spread > 0 else weights
 
     def _smoothest(self, degree: float, damp: float, rank: int) -> Floats:
@@ -205,7 +205,7 @@ class _Parts:
         axes = self.smoothest(settings.degree, settings.damp, settings.rank)
         scale = np.where(self.known, self.items, 1)[:, None] ** np.float32(settings.damp)
         left, right = (axes / scale).astype(np.float32), (axes * scale).astype(np.float32)
-        spread = _deviation((self.some @ left) @ right.T)
+        spread = _deviation((self.some @ left) @ right[self.known].T)
         return left, right * np.float32(settings.smooth / spread if spread > 0 else 0)
 
     def _look_alikes(self, nearest: int) -> sparse.csr_array:
@@ -215,7 +215,7 @@ class _Parts:
         return neighbours(vectors.values, edges, rows, rows, nearest)
 
 
-def leading(matrix: sparse.csr_array, rank: int, *, turns: int = 12) -> Floats:
+def leading(matrix: sparse.csr_array, rank: int, *, turns: int = 5) -> Floats:
     """The `rank` leading right singular vectors (I, F), largest first, by block power iteration; exact where small.
 
     **Cost** 2 · turns products of the matrix with rank + 32 vectors, and as many orthogonalisations.
@@ -265,4 +265,4 @@ def resized(weights: sparse.csr_array, items: int) -> sparse.csr_array:
 
 def _deviation(scores: Floats) -> float:
     """The standard deviation of a row of scores, in the mean over rows."""
-    return float(scores.std(1).mean()) if len(scores) else 0.0
+    return float(scores.std(1).mean()) if scores.size else 0.0

@@ -43,8 +43,8 @@ class LightGcn:
     modality_dropout: float = 0.2
     nearest: int = 10
     batch: int = 2_048
-    exact: int = 8_000
-    negatives: int = 2_048
+    exact: int = 2_000
+    negatives: int = 1_024
     work: float = 8.0
 
     def __post_init__(self) -> None:
