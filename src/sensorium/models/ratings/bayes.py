@@ -43,7 +43,8 @@ class Bayes:
     Features are which items a user has rated (so the prior mean is SVD++'s implicit part), who has rated an item, and
     `Sides`. Where ratings have times, a user's mood of a day is sampled too. An estimate is the mean over `keep` of the
     `sweeps` after `burn`, with each user at their posterior mean; precisions and penalties are sampled, so little is
-    left to tune. **Cost** sweeps · (N · size² + (U + I) · size³).
+    left to tune. A day's mood is learnt from all ratings of that day, later ones too: give `days=False` where the future
+    is foretold. **Cost** sweeps · (N · size² + (U + I) · size³).
     **Source** R. Salakhutdinov, A. Mnih, "Bayesian probabilistic matrix factorization using MCMC" (2008); J. Simm et al.,
     "Macau: scalable Bayesian factorization with high-dimensional side information using MCMC" (2017); S. Rendle, L. Zhang,
     Y. Koren, "On the difficulty of evaluating baselines" (2019); Y. Koren, "Collaborative filtering with temporal dynamics"

@@ -10,6 +10,7 @@ import numpy as np
 
 from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Events, Fold, Histories
+from sensorium.errors import DataError
 from sensorium.models.choose import PEOPLE
 from sensorium.models.kin import Kin, Lift
 from sensorium.models.linear import crowd_known
@@ -58,7 +59,10 @@ class RatingsRecommender:
         """The algorithm and the size of its vectors, by NDCG@10 on validation."""
 
         def value(settings: RatingsRecommender) -> float:
-            model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
+            try:
+                model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
+            except DataError:  # too many people or items to compare each with each
+                return -1.0
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
         tried: list[RatingsRecommender] = [self]

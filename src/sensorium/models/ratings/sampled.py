@@ -8,7 +8,7 @@ from scipy import sparse
 from sensorium.models.ratings.ratings import Doubles, Lists
 from sensorium.models.ratings.threads import spread
 
-DENSE = 3_000  # rows or columns of features up to which the whole decomposition is taken
+DENSE = 30_000_000  # cells of features up to which the whole decomposition is taken: 240 MB
 
 
 class Side:
@@ -69,7 +69,7 @@ def _decomposed(features: sparse.csr_array, rank: int) -> tuple[Doubles, Doubles
     least = min(features.shape)
     if not features.nnz:
         return np.zeros((features.shape[0], 0)), np.zeros(0), np.zeros((0, features.shape[1]))
-    if least <= DENSE:
+    if features.shape[0] * features.shape[1] <= DENSE:
         left, singular, right = np.linalg.svd(features.toarray(), full_matrices=False)
     else:
         from scipy.sparse.linalg import svds
