@@ -85,24 +85,20 @@ def neighbours(cross: sparse.csr_array, diagonal: Floats, near: int, itself: boo
 
     As (start (T + 1,), row (N,), value (N,)). Ties keep the lower row.
     """
+    from sensorium.models.local_kernels import choose_each
+
     turned = sparse.csr_array(cross.T.tocsr())
     turned.sort_indices()
-    column = np.repeat(np.arange(turned.shape[0]), np.diff(turned.indptr))
-    row, value = turned.indices.astype(np.int64), turned.data.astype(np.float32)
-    fine = (value != 0) & (diagonal[row] > 0)
-    if not itself:
-        fine &= row != column
-    row, value, column = row[fine], value[fine], column[fine]
-    count = np.bincount(column, minlength=turned.shape[0])
-    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    if (count > near).any():
-        alike = np.abs(value) / np.sqrt(diagonal[row])
-        order = np.lexsort((-alike, column))
-        inside = np.arange(len(order)) - np.repeat(start[:-1], count) < near
-        chosen = np.sort(order[inside])
-        row, value = row[chosen], value[chosen]
-        start = np.concatenate([[0], np.cumsum(np.minimum(count, near))]).astype(np.int64)
-    return start, row, value
+    count = np.minimum(np.diff(turned.indptr), near).astype(np.int64)
+    begin = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    row, value = np.full(begin[-1], -1, np.int64), np.zeros(begin[-1], np.float32)
+    choose_each(
+        turned.indptr.astype(np.int64), turned.indices, turned.data.astype(np.float32), diagonal.astype(np.float32),
+        near, itself, begin, row, value,
+    )  # fmt: skip
+    filled = row >= 0
+    start = np.concatenate([[0], np.cumsum(filled)]).astype(np.int64)[begin]
+    return start, row[filled], value[filled]
 
 
 def scattered(history: sparse.csr_array, weights: sparse.csr_array) -> Floats:

@@ -63,6 +63,44 @@ def solve_each(
 
 
 @numba.njit(cache=True, nogil=True, parallel=True)
+def choose_each(
+    start: Rows, item: Rows, value: Floats, diagonal: Floats, near: int, itself: bool,
+    begin: Rows, row_out: Rows, value_out: Floats,
+) -> None:  # fmt: skip
+    """Of each sparse line the `near` entries with the largest value² ÷ diagonal, in the order of their items.
+
+    Ties keep the lower item. What is written of line t starts at begin[t]; places that stay free keep what they hold.
+    """
+    for t in numba.prange(len(start) - 1):
+        first, last = start[t], start[t + 1]
+        alike = np.full(last - first, np.float32(-1))
+        count = 0
+        for p in range(first, last):
+            if value[p] != 0 and diagonal[item[p]] > 0 and (itself or item[p] != t):
+                alike[p - first] = value[p] * value[p] / diagonal[item[p]]
+                count += 1
+        edge, room = np.float32(-0.5), count
+        if count > near:
+            edge = np.partition(alike, len(alike) - near)[len(alike) - near]
+            room = near
+            for one in alike:
+                if one > edge:
+                    room -= 1
+        place = begin[t]
+        for p in range(first, last):
+            one = alike[p - first]
+            if one < 0 or one < edge:
+                continue
+            if count > near and one == edge:
+                if room == 0:
+                    continue
+                room -= 1
+            row_out[place] = item[p]
+            value_out[place] = value[p]
+            place += 1
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)
 def spread(start: Rows, item: Rows, value: Floats, row_start: Rows, column: Rows, weight: Floats, out: Floats) -> None:
     """out += sparse histories (B, K) · sparse weights (K, T): each history adds up into its own dense row."""
     for b in numba.prange(len(start) - 1):
