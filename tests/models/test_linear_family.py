@@ -18,7 +18,7 @@ from sensorium.models.content import Content
 from sensorium.models.directed import Directed, pasts_and_futures
 from sensorium.models.ease import Ease
 from sensorium.models.ials import Ials
-from sensorium.models.itemknn import ItemKnn, _column_best
+from sensorium.models.itemknn import GRID, ItemKnn, _column_best
 from sensorium.models.kin import WARMTHS, Kin
 from sensorium.models.model import Explains, Features
 from sensorium.models.popularity import Popularity
@@ -220,8 +220,7 @@ def test_what_tuning_keeps_between_settings_gives_what_fits_give(settings: ItemK
 
     grid: dict[str, tuple[object, ...]] = {"half_life_days": (0.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)}
     if isinstance(settings, ItemKnn):
-        grid = {"decay": (1.0, 0.9, 0.7), "weighting": ("plain", "tfidf", "bm25")}
-        grid |= {"shrink": (0.0, 10.0, 50.0), "k": (30, 100, 300)}
+        grid = dict(GRID)
     best = climb(settings, grid, value)[0]
     warm = [Kin(warmth=w) for w in WARMTHS]
     assert tuned == max((replace(best, kin=kin) for kin in warm), key=value)

@@ -13,6 +13,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError
 from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
+from sensorium.models.itemknn import ItemKnn
 from sensorium.models.kinds import counted
 from sensorium.models.local import local_ridge, neighbours, scattered
 from sensorium.models.model import Features
@@ -139,3 +140,18 @@ def test_tuning_learns_that_views_are_noise() -> None:
 def test_a_kind_below_zero_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"kinds\.view = -1"):
         Ease(kinds={"view": -1.0})
+
+
+def test_the_walk_is_the_product_of_its_steps() -> None:
+    events = crowd(users=20, items=6)
+    model = ItemKnn(weighting="rp3", popular=0.5, shrink=0, k=6).fit(
+        events, Features(Vectors.absent(6, 1, "none")), rng=RNG(0)
+    )
+    chosen = events.matrix().toarray()
+    to_person = chosen / chosen.sum(0)  # from an item to one of those who chose it
+    to_item = (chosen.T / chosen.sum(1)).T
+    walk = to_person.T @ to_item / chosen.sum(0) ** 0.5
+    np.fill_diagonal(walk, 0)
+    found = model.weights.toarray()
+    scale = walk.sum() / found.sum()  # people's weights are scaled to a mean of one
+    np.testing.assert_allclose(found * scale, walk, atol=1e-5)

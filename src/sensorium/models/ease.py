@@ -13,7 +13,7 @@ from sensorium.data.events import Events, Fold
 from sensorium.models.directed import Directed as Directed
 from sensorium.models.kin import Kin, Lift
 from sensorium.models.kinds import check_kinds, counted
-from sensorium.models.linear import LinearModel, crowd_known, kept
+from sensorium.models.linear import LinearModel, crowd_known, kept, quieter
 from sensorium.models.local import local_ridge
 from sensorium.models.model import Features
 from sensorium.models.ridge import columns, ease_weights, ease_weights_of_few
@@ -110,14 +110,6 @@ class Ease:
         first = {**decays, "l2": (20.0, 50.0, 200.0, 500.0, 1_000.0, 2_000.0)}
         second = {"degree": (0.0, 0.3, 0.6), "dropout": (0.0, 0.3, 0.6), **told, **first}
         return tuned_linear(self, fold, features, first, second)
-
-
-def quieter(matrix: sparse.csr_array, degree: float) -> Floats:
-    """What multiplies each person's row (U,): √ of n^−degree, scaled so that the mean over all entries is 1."""
-    count = np.maximum(np.diff(matrix.indptr), 1).astype(np.float64)
-    weight = count**-degree
-    scale = matrix.nnz / max(float(np.diff(matrix.indptr) @ weight), 1e-9)
-    return np.sqrt(weight * scale).astype(np.float32)
 
 
 def pairs(events: Events) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -11,20 +12,32 @@ from scipy import sparse
 
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold
-from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.choose import climb
 from sensorium.models.kin import Kin, Lift, warmest
-from sensorium.models.linear import LinearModel, crowd_known
+from sensorium.models.kinds import check_kinds, counted, walked
+from sensorium.models.linear import LinearModel, crowd_known, quieter
 from sensorium.models.model import Features
+from sensorium.models.tuning import asked_at_once, unasked_kinds
 from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
+
+GRID = {
+    "decay": (1.0, 0.9, 0.7),
+    "weighting": ("plain", "tfidf", "bm25", "rp3"),
+    "shrink": (0.0, 10.0, 50.0),
+    "k": (30, 100, 300),
+    "degree": (0.0, 0.4, 0.8),
+}
 
 
 @dataclass(frozen=True)
 class ItemKnn:
     """similarity(i, j) = xᵢ·xⱼ / (|xᵢ|·|xⱼ| + shrink), the `k` best of each candidate kept.
 
-    `weighting` of the matrix of people by items: `plain`, `tfidf` (rare items, modest people count more) or `bm25`.
-    An item that the crowd does not know is what its content says (`kin`).
+    `weighting` of the matrix of people by items: `plain`, `tfidf` (rare items, modest people count more) or `bm25`. With
+    `rp3` it is a walk instead: from item to a person who chose it, to an item they chose, divided by that item's
+    popularity ^ `popular`. `degree` counts a person with n items n^−degree times (on top of the walk's own 1 ÷ n). `kinds`
+    and `heard` are what events of a kind count where the matrix is learnt, and in a history (see kinds.py). An item that the crowd does not know is what its content says (`kin`).
 
     **Cost** one sparse product XᵀX. **Source** M. Deshpande, G. Karypis, "Item-based top-N recommendation
     algorithms" (2004); shrinkage: R. Bell, Y. Koren (2007).
@@ -32,64 +45,104 @@ class ItemKnn:
 
     k: int = 100
     shrink: float = 10.0
-    weighting: Literal["plain", "tfidf", "bm25"] = "plain"
+    weighting: Literal["plain", "tfidf", "bm25", "rp3"] = "plain"
     decay: float = 0.9
     strength: float = 0.0
+    degree: float = 0.0
+    popular: float = 0.6
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    heard: Mapping[str, float] = field(default_factory=dict)
     kin: Kin = field(default_factory=Kin)
 
     def __post_init__(self) -> None:
-        within(self, k=(1, INF), shrink=(0, INF), decay=(0, 1))
+        within(self, k=(1, INF), shrink=(0, INF), decay=(0, 1), degree=(0, 2), popular=(0, 2))
+        check_kinds("itemknn", self.kinds, self.heard)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
-        rows, known = crowd_known(events, events.items)
-        together, lengths = overlap(events.matrix(self.strength)[:, rows], self.weighting)
-        weights = _column_best(cosine(together, lengths, self.shrink), self.k)
-        return LinearModel(weights, self.kin.lift(events, features, known), self.decay, self.strength)
+        _, known = crowd_known(events, events.items)
+        return self.over(events, features, self.kin.lift(events, features, known))
+
+    def over(self, events: Events, features: Features, lift: Lift) -> LinearModel:
+        """The model on a lift that is there already."""
+        together = overlap(self.matrix(events, np.flatnonzero(lift.known >= 0)), self.weighting, self.degree)
+        weights = _column_best(self.similarity(*together), self.k)
+        return LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+
+    def matrix(self, events: Events, rows: Rows) -> sparse.csr_array:
+        """Who did what with the items `rows`, by kind (U, K)."""
+        return counted(events, self.strength, self.kinds).matrix(1.0)[:, rows]
+
+    def similarity(self, product: sparse.csr_array, lengths: Floats) -> sparse.csr_array:
+        """Of what `overlap` gives: the cosine, shrunk, or the walk's share."""
+        if self.weighting == "rp3":
+            return shared(product, lengths, lengths ** np.float32(self.popular), self.shrink)
+        return shared(product, lengths, lengths, self.shrink)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> ItemKnn:
-        """Shrinkage, weighting, k and decay by NDCG@10 on validation. The products XᵀX of two weightings are kept."""
-        rows, known = crowd_known(fold.train, fold.train.items)
-        matrix = fold.train.matrix(self.strength)[:, rows]
-        products = lru_cache(maxsize=2)(lambda weighting: overlap(matrix, weighting))
+        """Shrinkage, weighting, k, decay, people's degree, and what kinds of events count, by NDCG@10 on validation.
+
+        The products XᵀX of two weightings are kept.
+        """
+        _, known = crowd_known(fold.train, fold.train.items)
+        rows, most = np.flatnonzero(known >= 0), asked_at_once(fold)
+        wanted: dict[str, ItemKnn] = {}
+
+        @lru_cache(maxsize=2)
+        def products(key: str) -> tuple[sparse.csr_array, Floats]:
+            one = wanted[key]
+            return overlap(one.matrix(fold.train, rows), one.weighting, one.degree)
 
         @lru_cache(maxsize=1)  # one matrix serves all decays
-        def weights(weighting: str, shrink: float, k: int) -> sparse.csr_array:
-            return _column_best(cosine(*products(weighting), shrink), k)
+        def weights(key: str) -> sparse.csr_array:
+            one = wanted[key]
+            product = repr((one.weighting, one.degree, dict(one.kinds)))
+            wanted[product] = one
+            return _column_best(one.similarity(*products(product)), one.k)
 
         @lru_cache(maxsize=1)
         def lifts(kin: Kin) -> Lift:
             return kin.lift(fold.train, features, known)
 
-        def value(settings: ItemKnn) -> float:
-            kept = weights(settings.weighting, settings.shrink, settings.k)
-            model = LinearModel(kept, lifts(settings.kin), settings.decay, settings.strength)
-            return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
+        def value(one: ItemKnn) -> float:
+            popular = one.popular if one.weighting == "rp3" else None
+            key = repr((one.weighting, one.degree, dict(one.kinds), one.shrink, one.k, popular))
+            wanted[key] = one
+            model = LinearModel(weights(key), lifts(one.kin), one.decay, one.strength, dict(one.heard))
+            return rank_targets(model.score, fold, features.people, most=most).ndcg()
 
-        grid = {
-            "decay": (1.0, 0.9, 0.7),
-            "weighting": ("plain", "tfidf", "bm25"),
-            "shrink": (0.0, 10.0, 50.0),
-            "k": (30, 100, 300),
-        }
-        best, height = climb(self, grid, value)
+        best, height = climb(self, GRID, value)
+        if best.weighting == "rp3":
+            best, height = climb(best, {"popular": (0.3, 0.8, 1.0)}, value)
+        others = unasked_kinds(fold)
+        if others:
+            best, height = walked(best, height, ("heard", "kinds"), others, value)
         kin, _ = warmest(best.kin, lambda kin: value(replace(best, kin=kin)), height, features)
         return replace(best, kin=kin)
 
 
-def overlap(matrix: sparse.csr_array, weighting: str) -> tuple[sparse.csr_array, Floats]:
-    """XᵀX without its diagonal (K, K), and the lengths of the columns of X (K,), X being the weighted matrix (U, K)."""
-    matrix = weighted(matrix, weighting)
+def overlap(matrix: sparse.csr_array, weighting: str, degree: float = 0.0) -> tuple[sparse.csr_array, Floats]:
+    """XᵀX without its diagonal (K, K), X being the weighted matrix (U, K), and the lengths of the columns of X (K,): of the
+    walk how often each was chosen.
+    """
+    if weighting == "rp3":
+        lengths = np.asarray(np.abs(matrix).sum(0), np.float32).ravel()
+        matrix = sparse.csr_array(sparse.diags_array(quieter(matrix, min(1 + degree, 2))) @ matrix)
+    else:
+        matrix = weighted(matrix, weighting)
+        if degree:
+            matrix = sparse.csr_array(sparse.diags_array(quieter(matrix, degree)) @ matrix)
+        lengths = np.sqrt(matrix.multiply(matrix).sum(0)).ravel()
     product = (matrix.T @ matrix).tocsr()
     product.setdiag(0)
     product.eliminate_zeros()
-    return product, np.sqrt(matrix.multiply(matrix).sum(0)).ravel()
+    return product, lengths
 
 
-def cosine(product: sparse.csr_array, lengths: Floats, shrink: float) -> sparse.csr_array:
-    """xᵢ·xⱼ / (|xᵢ|·|xⱼ| + shrink) for what `overlap` gives."""
+def shared(product: sparse.csr_array, left: Floats, right: Floats, shrink: float) -> sparse.csr_array:
+    """product_ij / (left_i · right_j + shrink); with the lengths of the columns on both sides it is the cosine."""
     row = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
-    values = product.data / (lengths[row] * lengths[product.indices] + np.float32(shrink))
-    return sparse.csr_array((values, product.indices, product.indptr), shape=product.shape)
+    values = product.data / (left[row] * right[product.indices] + np.float32(shrink))
+    return sparse.csr_array((values.astype(np.float32), product.indices, product.indptr), shape=product.shape)
 
 
 def weighted(matrix: sparse.csr_array, weighting: str, *, k1: float = 1.2, b: float = 0.75) -> sparse.csr_array:

@@ -91,6 +91,14 @@ def crowd_known(events: Events, most: int) -> tuple[Rows, Rows]:
     return rows, known
 
 
+def quieter(matrix: sparse.csr_array, degree: float) -> Floats:
+    """What multiplies each person's row (U,): √ of n^−degree, scaled so that the mean over all entries is 1."""
+    count = np.maximum(np.diff(matrix.indptr), 1).astype(np.float64)
+    weight = count**-degree
+    scale = matrix.nnz / max(float(np.diff(matrix.indptr) @ weight), 1e-9)
+    return np.sqrt(weight * scale).astype(np.float32)
+
+
 def strongest(weights: Floats | sparse.csr_array, keep: int) -> sparse.csr_array:
     """Only the `keep` largest entries, in size, of every column; the rest is lost, and so is most of the memory."""
     data: list[Floats] = []

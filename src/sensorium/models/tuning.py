@@ -27,6 +27,15 @@ def asked_at_once(fold: Fold) -> int:
     return max(PEOPLE, CELLS // max(fold.train.items, 1))
 
 
+def unasked_kinds(fold: Fold) -> list[str]:
+    """The kinds of events that are learnt from beside the one that most held-out events are of; none where all are alike."""
+    kinds = positive_kinds(fold.train)
+    if len(kinds) < 2 or not len(fold.held_out):
+        return []
+    held = np.bincount(fold.held_out.kind, minlength=len(fold.held_out.kinds))
+    return [kind for kind in kinds if kind != fold.held_out.kinds[int(held.argmax())]]
+
+
 def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) -> Any:
     """The settings after a walk along each of `grids` by NDCG@10 on validation, then along what kinds of events count and
     how far items borrow.
@@ -58,8 +67,7 @@ def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) ->
     best, reached = settings, -1.0
     for grid in grids:
         best, reached = climb(best, grid, value)
-    asked = {fold.held_out.kinds[kind] for kind in np.unique(fold.held_out.kind)}
-    others = [kind for kind in positive_kinds(fold.train) if kind not in asked]
+    others = unasked_kinds(fold)
     if others:
         best, reached = walked(best, reached, ("heard", "kinds"), others, value)
     model = made(best)
