@@ -1,6 +1,7 @@
 """Items that nobody has met: found among themselves, and standing in one list with those the crowd knows.
 
-Run: python benchmarks/cold_items.py [DATA [SEED …]]     (a result replaces the one of the same data and seed)
+Run: python benchmarks/cold_items.py [DATA [SEED …]] [--models NAME,NAME]     (a result replaces the one of the same data,
+seed and model)
 
 A tenth of the items is cold: none of their events is learnt from. Of every person one further event is hidden, the one in the
 middle of their time, whose item stays warm. A model is then asked four times: for the cold targets among the cold items and
@@ -52,7 +53,7 @@ def models() -> Mapping[str, Any]:
     }
 
 
-def measured(name: str, seed: int) -> dict[str, Any]:
+def measured(name: str, seed: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """One tenth of one data set, by model."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = tables(name, "items", Path(folder))
@@ -78,6 +79,8 @@ def measured(name: str, seed: int) -> dict[str, Any]:
     fuse = remembering()
     out: dict[str, Any] = {}
     for label, recommender in models().items():
+        if only and label not in only:
+            continue
         began = time.perf_counter()
         learned = learn(
             train, material.views, people, fusion=recipe.fusion, recommender=recommender, validation=validation,
@@ -88,7 +91,9 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         for question, fold in questions.items():
             scores = accuracy(rank_targets(learned.model.score, fold, people))
             means, spans = scores.means(), intervals(scores.by_person, seed=seed)
-            row[question] = {m: means[m] for m in METRICS} | {"interval": {m: spans[m] for m in METRICS}}
+            row[question] = {m: means[m] for m in METRICS} | {
+                "interval": {m: [round(spans[m].low, 5), round(spans[m].high, 5)] for m in METRICS}
+            }
         kept = row["warm in one list"]["ndcg@10"] / max(row["warm among warm"]["ndcg@10"], 1e-9)
         row["warm loss"] = round(1 - kept, 5)
         out[label] = row
@@ -107,14 +112,15 @@ def _keys(events: Any) -> np.ndarray:
 def summed(seeds: Mapping[str, Any]) -> dict[str, Any]:
     """Means over the seeds, by model, and content nearness as the measure of the others."""
     out: dict[str, Any] = {}
-    for label in next(iter(seeds.values())):
+    everywhere = [label for label in models() if all(label in one for one in seeds.values())]
+    for label in everywhere:
         rows = [one[label] for one in seeds.values()]
         out[label] = {
             q: {m: round(float(np.mean([row[q][m] for row in rows])), 5) for m in METRICS}
             for q in ("cold among cold", "cold in one list", "warm among warm", "warm in one list", "both in one list")
         }
         out[label]["warm loss"] = round(float(np.mean([row["warm loss"] for row in rows])), 5)
-    base = out["content"]["cold among cold"]["recall@10"]
+    base = out["content"]["cold among cold"]["recall@10"] if "content" in out else float("nan")
     for label in out:
         out[label]["times content"] = round(out[label]["cold among cold"]["recall@10"] / base, 3)
     return out
@@ -132,14 +138,18 @@ def bars(name: str, mean: Mapping[str, Any]) -> list[dict[str, Any]]:
 def main() -> None:
     if not DATA.is_dir():
         sys.exit(f"skipped: no data in {DATA}; set SENSORIUM_DATA")
-    names = sys.argv[1:2] or ["movielens-100k", "amazon-beauty"]
-    seeds = [int(seed) for seed in sys.argv[2:]] or list(SEEDS)
+    words, only = sys.argv[1:], ()
+    if "--models" in words:
+        place = words.index("--models")
+        words, only = words[:place], tuple(words[place + 1].split(","))
+    names = words[:1] or ["movielens-100k", "amazon-beauty"]
+    seeds = [int(seed) for seed in words[1:]] or list(SEEDS)
     for name in names:
         for seed in seeds:
-            found = measured(name, seed)
+            found = measured(name, seed, only)
             done = json.loads(PATH.read_text("utf-8")) if PATH.exists() else {}
             part = done.setdefault(name, {"seeds": {}})
-            part["seeds"][str(seed)] = found
+            part["seeds"].setdefault(str(seed), {}).update(found)
             part["mean over seeds"] = summed(part["seeds"])
             part["bars"] = bars(name, part["mean over seeds"])
             PATH.write_text(json.dumps(done, indent=1) + "\n", "utf-8")

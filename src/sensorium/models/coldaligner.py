@@ -81,18 +81,25 @@ class ColdAligner:
     def tuned(
         self, fold: Fold, features: Features, *, rng: np.random.Generator, patience: int = 3
     ) -> ColdAligner:  # fmt: skip
-        """Epochs, decay and warmth with the best NDCG@10 on validation, all from one run of training.
+        """The settings with the best NDCG@10 on validation: the size in closed form; epochs, decay and warmth from one run of
+        training; and `match` by what it costs.
 
-        It is looked at after 0, 1, 2, 3, 4, 6, 8, 11, … epochs and ends when `patience` looks in a row were no better.
+        Training is looked at after 0, 1, 2, 3, 4, 6, 8, 11, … epochs and ends when `patience` looks in a row were no better.
         """
         from sensorium.models.coldaligner_training import Training
 
         def value(model: ColdAlignerModel) -> float:
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
+        start, height = self, -1.0
+        for size in (self.size // 4, self.size):
+            settings = replace(self, size=max(size, 1))
+            reached = value(replace(settings, epochs=0).fit(fold.train, features, rng=np.random.default_rng(0)))
+            if reached > height:
+                height, start = reached, settings
         height, chosen, kept, worse, look = -1.0, 0, None, 0, 0
         with reproducible(rng):
-            training = Training(self, fold.train, features, rng)
+            training = Training(start, fold.train, features, rng)
             for epoch in range(training.epochs + 1):
                 if epoch:
                     training.epoch()
@@ -107,7 +114,7 @@ class ColdAligner:
                     worse += 1
                     if worse >= patience:
                         break
-        best = replace(self, epochs=chosen)
+        best = replace(start, epochs=chosen)
         if kept is None:
             return best
         for decay in (1.0, 0.9, 0.8, 0.7):

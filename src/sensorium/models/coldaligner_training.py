@@ -226,7 +226,7 @@ def matching(target: Floats, made: Floats, mean: Floats, seen: Floats) -> float:
 
 
 def crowd_space(choices: sparse.csr_array, size: int) -> Floats:
-    """Items by who chose them: the strongest directions of the choices, both sides divided by degree^¼ and degree^½.
+    """Items by who chose them: the strongest directions of the choices, both sides divided by √degree (for items ^¼ and 1 gave less).
 
     **Shapes** (U, K) → (K, R), R at most `size`; each row's length is what it has in common with the others, and the mean
     square of an entry is 1 ÷ √R, so that dot products are of the size of a softmax's scores.
@@ -235,7 +235,7 @@ def crowd_space(choices: sparse.csr_array, size: int) -> Floats:
     if size < 1:
         return np.zeros((choices.shape[1], 1), np.float32)
     people = np.maximum(np.asarray(choices.sum(1)).ravel(), 1) ** -0.5
-    items = np.maximum(np.asarray(choices.sum(0)).ravel(), 1) ** -0.25
+    items = np.maximum(np.asarray(choices.sum(0)).ravel(), 1) ** -0.5
     scaled = sparse.csr_array(choices.multiply(people[:, None]).multiply(items[None, :])).astype(float)
     turned = sparse.csr_array(scaled.T)
     side = choices.shape[1]
