@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ QUIET = {"verbose": False}
 ITEMS = {"user_based": False}
 SEEDS = (0, 1, 2)
 SLOW = ("SVD++",)  # Surprise's own is run with one seed
+
+Lines = Iterator[tuple[str, dict[str, Any]]]  # a line of the table at a time, so that none is lost
 
 # name → ours, Surprise's class and its settings, whether there is chance in it
 PAIRS: dict[str, tuple[Any, str, dict[str, Any], bool]] = {
@@ -112,8 +115,8 @@ def seeded(name: str) -> bool:
     return PAIRS[name][3] and name != "Normal"
 
 
-def same(lines: list[str]) -> dict[str, Any]:
-    parts, table = folds(), {}
+def same(lines: list[str]) -> Lines:
+    parts = folds()
     peers = theirs(lines or list(PAIRS), SEEDS)
     for name in peers:
         method, _, _, chance = PAIRS[name]
@@ -129,21 +132,20 @@ def same(lines: list[str]) -> dict[str, Any]:
                 "sensorium": spread([ours[5 * n : 5 * n + 5] for n in range(len(SEEDS))]), "surprise": spread(peers[name]),
             }  # fmt: skip
         line["within_0.003_or_better"] = line["rmse_difference"] <= 0.003
-        table[name] = line
         print(
             f"{name:40} {line['sensorium']['rmse']:.4f} {line['surprise']['rmse']:.4f} {line['rmse_difference']:+.4f}",
             flush=True,
         )
-    return table
+        yield name, line
 
 
 def spread(seeds: list[list[dict[str, float]]]) -> float:
     return round(float(np.std([mean(rows, "rmse") for rows in seeds], ddof=1)), 5) if len(seeds) > 1 else 0.0
 
 
-def speed(lines: list[str]) -> dict[str, Any]:
+def speed(lines: list[str]) -> Lines:
     """Ours, then theirs, then ours again, so that a busy moment cannot favour one; the first fit ever compiles, and is told."""
-    parts, out = folds(), {}
+    parts = folds()
     for name in lines or ("SVD", "SVD++"):
         began = time.perf_counter()
         PAIRS[name][0].fit(parts[0][0])
@@ -152,7 +154,7 @@ def speed(lines: list[str]) -> dict[str, Any]:
         other = theirs([name], SEEDS[:1])[name][0]
         after = measured(PAIRS[name][0], parts, 0)
         ours = before + after
-        out[name] = {
+        line = {
             "sensorium_fit_seconds": mean(ours, "fit_seconds"), "surprise_fit_seconds": mean(other, "fit_seconds"),
             "times_faster": round(mean(other, "fit_seconds") / mean(ours, "fit_seconds"), 1),
             "sensorium_cpu_seconds": mean(ours, "fit_cpu_seconds"), "surprise_cpu_seconds": mean(other, "fit_cpu_seconds"),
@@ -160,8 +162,8 @@ def speed(lines: list[str]) -> dict[str, Any]:
             "rmse": {"sensorium": mean(ours, "rmse"), "surprise": mean(other, "rmse")},
             "first_fit_with_loading_seconds": round(first, 2), "bar": {"SVD": 5, "SVD++": 20}[name],
         }  # fmt: skip
-        print(name, out[name], flush=True)
-    return out
+        print(name, line, flush=True)
+        yield name, line
 
 
 def one_hot(rows: list[list[str]]) -> np.ndarray:
@@ -188,9 +190,9 @@ def read_sides(ratings: Ratings) -> Sides:
     )
 
 
-def best(lines: list[str]) -> dict[str, Any]:
+def best(lines: list[str]) -> Lines:
     """A line is a way of seeing the data, with a seed: three seeds for the whole, one for what it is without."""
-    parts, out = folds(), {}
+    parts = folds()
     ways = {
         "ids, sides and times": (True, True), "ids and times": (False, True), "ids and sides": (True, False), "ids alone": (False, False),
     }  # fmt: skip
@@ -209,23 +211,23 @@ def best(lines: list[str]) -> dict[str, Any]:
             rows.append(
                 {"rmse": rmse(found), "mae": mae(found), "fcp": fcp(found), "seconds": time.perf_counter() - began}
             )
-        out[name] = {key: mean(rows, key) for key in ("rmse", "mae", "fcp", "seconds")}
-        out[name]["rmse_by_fold"] = [round(row["rmse"], 4) for row in rows]
-        out[name] |= {"bar": 0.91, "settings": repr(Bayes(days=times))}
-        print(name, out[name], flush=True)
-    return out
+        line: dict[str, Any] = {key: mean(rows, key) for key in ("rmse", "mae", "fcp", "seconds")}
+        line["rmse_by_fold"] = [round(row["rmse"], 4) for row in rows]
+        line |= {"bar": 0.91, "settings": repr(Bayes(days=times))}
+        print(name, line, flush=True)
+        yield name, line
 
 
 def main() -> None:
     if not DATA.is_dir():
         sys.exit(f"skipped: no data in {DATA}; set SENSORIUM_DATA")
-    known = {"same": same, "speed": speed, "best": best}
+    known: dict[str, Callable[[list[str]], Lines]] = {"same": same, "speed": speed, "best": best}
     for name in sys.argv[1:2] or known:
-        done = known[name](sys.argv[2:])
-        result = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
-        result |= {name: result.get(name, {}) | done, "threads": os.cpu_count()}
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        for line, figures in known[name](sys.argv[2:]):
+            result = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+            result |= {name: result.get(name, {}) | {line: figures}, "threads": os.cpu_count()}
+            RESULT.parent.mkdir(exist_ok=True)
+            RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
