@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sensorium.arrays import Floats
+from sensorium.arrays import Floats, slices
 from sensorium.models.hybrid_tables import BETA1, BETA2, OPTIMIZERS, Entities, Table
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Learner:
         self.before, self.copies = self.state, [self.state]
         self.base: Floats = np.zeros((0, 0), np.float32)
         self.slope: Floats = self.base
+        self.sums: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self.summed = 0
 
     def begin(self) -> None:
         """Rows laid out as the kernels want them."""
@@ -70,8 +72,17 @@ class Learner:
         shape = (len(self.entities) if self.has_dense else 0, self.state.shape[2])
         self.base, self.slope = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
+    def count(self) -> None:
+        """This epoch's rows are among those that are averaged."""
+        now = self.state[:, 0].astype(np.float64), self.projection.value.astype(np.float64)
+        self.sums = now if self.sums is None else (self.sums[0] + now[0], self.sums[1] + now[1])
+        self.summed += 1
+
     def end(self) -> None:
-        """And back into the table."""
+        """And back into the table: the mean of the epochs that were counted, or the last."""
+        if self.sums is not None:
+            self.state[:, 0] = self.sums[0] / self.summed
+            self.projection.value[:] = self.sums[1] / self.summed
         self.table = self.table.unpacked(self.state)
 
     @property
@@ -156,46 +167,50 @@ def train(
     step = Step(how, rate, rho, epsilon, np.float32(BETA1), np.float32(BETA2), decays)
     call = _caller(samples, people, things, settings, step)
     liked = samples if settings.loss == "logistic" else samples.take(np.flatnonzero(samples.target > 0))
-    groups = 1 if settings.hogwild else max(settings.threads, 1)
-    blocked = people.blocked or things.blocked
-    with ThreadPoolExecutor(max(settings.threads, 1)) as threads:
-        for _ in range(epochs):
-            mixed = liked.take(rng.permutation(len(liked.user)))
-            if settings.hogwild and settings.threads > 1:
-                parts = [mixed.take(np.arange(t, len(mixed.user), settings.threads)) for t in range(settings.threads)]
-                rounds = [[(part, mixed.item, np.arange(len(things.entities), dtype=np.int32)) for part in parts]]
-            else:
-                rounds = strata(mixed, len(people.entities), len(things.entities), groups, rng)
-            for parts_ in rounds:
-                longest = max(len(part.user) for part, _, _ in parts_)
-                length = settings.block if blocked else max(longest, 1)
-                for begin in range(0, longest, length):
-                    jobs = zip(parts_, people.sides(len(parts_)), things.sides(len(parts_)), strict=True)
-                    seeds = rng.integers(1, 2**63, len(parts_))
-                    work = [
-                        (_cut(part, begin, begin + length), pool, all_, one, other, int(seed))
-                        for ((part, pool, all_), one, other), seed in zip(jobs, seeds, strict=True)
-                    ]
-                    done = [call(*work[0])] if len(work) == 1 else list(threads.map(lambda job: call(*job), work))
+    groups = settings.threads
+    counts = tuple(
+        np.bincount(column, minlength=len(side.entities))
+        for column, side in ((liked.user, people), (liked.item, things))
+    )
+    # A slice must be short, for its people meet only the items of one group, and long enough to be worth its dealing.
+    length = max(settings.block * groups, sum(map(len, counts)) // 2)
+    if (groups == 1 or settings.hogwild) and not (people.blocked or things.blocked):
+        length = max(len(liked.user), 1)
+    with ThreadPoolExecutor(groups) as threads:
+        for epoch in range(epochs):
+            order = rng.permutation(len(liked.user))
+            for part in slices(len(order), length):
+                mixed = liked.take(order[part])
+                deal = apart if settings.hogwild else strata
+                for parts in deal(mixed, counts, groups, rng):
+                    sides = people.sides(groups), things.sides(groups)
+                    seeds = rng.integers(1, 2**63, groups)
+                    work = list(zip(parts, *sides, map(int, seeds), strict=True))
+                    done = [call(*work[0])] if groups == 1 else list(threads.map(lambda job: call(*job), work))
                     people.close(float(sum(lengths[0] for lengths in done)))
                     things.close(float(sum(lengths[1] for lengths in done)))
+            if epochs - epoch <= settings.averaged * epochs:
+                people.count()
+                things.count()
     people.end()
     things.end()
 
 
-def _cut(part: Samples, begin: int, end: int) -> Samples:
-    return part.take(np.arange(begin, min(end, len(part.user)))) if begin or end < len(part.user) else part
-
-
 Part = tuple[Samples, NDArray[np.int32], NDArray[Any]]  # samples; items of all samples of the group; items of the group
+Counts = tuple[NDArray[Any], ...]  # samples of each person (U,) and of each item (I,)
 
 
-def strata(mixed: Samples, users: int, items: int, groups: int, rng: np.random.Generator) -> list[list[Part]]:
+def apart(mixed: Samples, counts: Counts, groups: int, rng: np.random.Generator) -> list[list[Part]]:
+    """Samples shared out in turn, for threads that write over one another (hogwild)."""
+    everything = np.arange(len(counts[1]), dtype=np.int32)
+    return [[(mixed.take(np.arange(t, len(mixed.user), groups)), mixed.item, everything) for t in range(groups)]]
+
+
+def strata(mixed: Samples, counts: Counts, groups: int, rng: np.random.Generator) -> list[list[Part]]:
     """Rounds of parts that share neither a person nor an item: each sample stands in exactly one part."""
     if groups == 1:
-        return [[(mixed, mixed.item, np.arange(items, dtype=np.int32))]]
-    of_user = dealt(np.bincount(mixed.user, minlength=users), groups, rng)
-    of_item = dealt(np.bincount(mixed.item, minlength=items), groups, rng)
+        return apart(mixed, counts, groups, rng)
+    of_user, of_item = (dealt(count, groups, rng) for count in counts)
     mine = of_item[mixed.item]
     key = (of_user[mixed.user] * groups + mine).astype(np.int16)
     order = np.argsort(key, kind="stable")
@@ -237,7 +252,8 @@ def _caller(
     expected = settings.max_sampled * np.maximum(often, 1e-9) / max(float(often.sum()), 1)
     shift = -np.log(expected).astype(np.float32)
 
-    def call(part: Samples, drawn: Any, group: Any, one: Any, other: Any, seed: int) -> Sequence[float]:
+    def call(given: Part, one: Any, other: Any, seed: int) -> Sequence[float]:
+        part, drawn, group = given
         if not len(part.user) or not len(group):
             return 0.0, 0.0
         columns = (part.user, part.item)
