@@ -19,7 +19,8 @@ from sensorium.train.ranking import rank_targets
 
 CELLS = 60_000_000  # scores that one look at validation may cost: so many people are asked, within ASKED
 ASKED = (1_500, 6_000)
-RANKS = (32, 64, 128, 256)
+RANKS, LARGE_RANKS = (32, 64, 128, 256), (64, 128, 256, 512)  # that validation tries, the larger ones
+LARGE = 15_000  # beyond so many items
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,30 @@ class Graph:
         return _Parts(events, features, self.strength).model(self)
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Graph:
-        """Exponents, rank, the shares of smoothness and content, and the decay, by NDCG@20 on validation."""
+        """By NDCG@20 on validation: the walk's exponents alone, then the low-pass beside it, then content, then the decay."""
         parts = _Parts(fold.train, features, self.strength)
+        ranks = LARGE_RANKS if fold.train.items > LARGE else RANKS
+        parts.widest = max(*ranks, self.rank)
         most = int(np.clip(CELLS // max(fold.train.items, 1), *ASKED))
 
         def value(settings: Graph) -> float:
             return rank_targets(parts.model(settings).score, fold, features.people, most=most).ndcg(20)
 
-        grid = {
-            "rank": RANKS, "smooth": (0.3, 1.0, 2.0), "fame": (0.1, 0.2, 0.4, 0.5, 0.6, 0.8), "give": (0.3, 0.4, 0.6, 0.7),
-            "damp": (0.3, 0.5), "degree": (0.25, 0.75, 1.0),
-        }  # fmt: skip
-        found, _ = climb(self, grid, value)
-        found, _ = climb(found, {"smooth": tuple(found.smooth * s for s in (0.7, 1.5))}, value)
+        def near(middle: float, *steps: float) -> tuple[float, ...]:
+            return tuple(round(middle + step, 4) for step in steps)
+
+        found = replace(self, smooth=0.0, hop=0.0, alike=0.0)
+        grid = {"fame": (0.0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.8), "give": (0.3, 0.4, 0.6, 0.7), "degree": (0.25, 0.75, 1.0)}
+        found, _ = climb(found, grid, value)
+        found, _ = climb(found, {"smooth": (0.5, 1.0), "rank": ranks}, value)
+        if found.smooth:
+            grid = {
+                "smooth": tuple(round(found.smooth * share, 4) for share in (0.5, 0.7, 1.4, 2.0, 3.0)), "damp": (0.3, 0.5),
+                "fame": near(found.fame, -0.2, -0.1, 0.1, 0.2), "give": near(found.give, -0.1, 0.1),
+            }  # fmt: skip
+            found, _ = climb(found, grid, value)
         if parts.there:
-            found, _ = climb(found, {"hop": (0.0, 0.1, 1.0), "alike": (0.0, 0.03, 0.3, 1.0)}, value)
+            found, _ = climb(found, {"hop": (0.1, 0.3, 1.0, 2.0), "alike": (0.03, 0.1, 0.3, 1.0)}, value)
         return climb(found, {"decay": (1.0, 0.9, 0.8, 0.7)}, value)[0]
 
 
@@ -154,6 +164,7 @@ class _Parts:
         self.there = bool(features.items.present.any())
         some = np.flatnonzero(np.diff(matrix.indptr) > 0)
         self.some = matrix[some[:: max(len(some) // 500, 1)]]  # a few people, to bring filters to one scale
+        self.widest = 0  # vectors made at once, so that smaller ranks are the first of them
         self.walked = lru_cache(maxsize=2)(self._walked)
         self.smoothest = lru_cache(maxsize=2)(self._smoothest)
         self.near = lru_cache(maxsize=1)(self._near)
@@ -202,7 +213,7 @@ class _Parts:
         return leading((scaled @ sparse.diags_array((self.items**-damp).astype(np.float32))).tocsr(), rank)
 
     def _low_pass(self, settings: Graph) -> tuple[Floats, Floats]:
-        axes = self.smoothest(settings.degree, settings.damp, settings.rank)
+        axes = self.smoothest(settings.degree, settings.damp, max(settings.rank, self.widest))[:, : settings.rank]
         scale = np.where(self.known, self.items, 1)[:, None] ** np.float32(settings.damp)
         left, right = (axes / scale).astype(np.float32), (axes * scale).astype(np.float32)
         spread = _deviation((self.some @ left) @ right[self.known].T)
