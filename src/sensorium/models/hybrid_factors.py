@@ -172,6 +172,22 @@ class Factors:
         columns = [np.concatenate(column) for column in zip(*out, strict=True)] if out else [np.zeros(0, np.int64)] * 3
         return Ranks(columns[0], columns[1], np.asarray(columns[2], np.float64))
 
+    def predict_rank(self, test: Matrix, train: Matrix | None = None, given: Given | None = None) -> sparse.csr_array:
+        """`ranks` as a matrix (U, I) with an entry for each pair asked; the best has a stored 0."""
+        ranks = self.ranks(test, train, given)
+        start = np.searchsorted(ranks.user, np.arange(test.shape[0] + 1))
+        return sparse.csr_array((ranks.rank.astype(np.float32), ranks.item, start), shape=test.shape)
+
+    def user_representations(self, given: Given | None = None) -> tuple[Floats, Floats]:
+        """Biases (U,) and vectors (U, size) of people."""
+        users, _ = self.described(given or Given())
+        return users[:, 0], users[:, 1:]
+
+    def item_representations(self, given: Given | None = None) -> tuple[Floats, Floats]:
+        """Biases (I,) and vectors (I, size) of items."""
+        _, items = self.described(given or Given())
+        return items[:, 0], items[:, 1:]
+
     def save(self, path: Path | str) -> None:
         """All of it as one .npz file without any code in it."""
         arrays: dict[str, Any] = {"users": self.users, "items": self.items}

@@ -1,4 +1,4 @@
-"""The area under the curve from ranks: what LightFM's auc_score counts, a number a person."""
+"""Factors judged on pairs held out at random: the split, and the area under the curve."""
 
 from __future__ import annotations
 
@@ -29,3 +29,22 @@ def auc(ranks: Ranks, items: int, train: Matrix | None = None) -> NDArray[np.flo
     above = np.maximum(ranks.rank[order] - nth, 0)  # of the others, as the targets before are no mistakes
     mean = np.bincount(row[order], above, minlength=len(users)) / targets
     return np.where(others > 0, 1 - mean / np.maximum(others, 1), 0.5)
+
+
+def random_split(
+    interactions: Matrix, share: float = 0.2, *, rng: np.random.Generator
+) -> tuple[sparse.coo_array, sparse.coo_array]:
+    """Train and test (U, I): `share` of the stored pairs at random are test.
+
+    >>> from scipy.sparse import eye_array
+    >>> [part.nnz for part in random_split(eye_array(10), 0.3, rng=np.random.default_rng(0))]
+    [7, 3]
+    """
+    matrix = sparse.coo_array(interactions)
+    order = rng.permutation(matrix.nnz)
+    cut = round((1 - share) * len(order))
+
+    def part(rows: NDArray[np.int64]) -> sparse.coo_array:
+        return sparse.coo_array((matrix.data[rows], (matrix.row[rows], matrix.col[rows])), shape=matrix.shape)
+
+    return part(order[:cut]), part(order[cut:])
