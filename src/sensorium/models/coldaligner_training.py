@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Events, confidence
+from sensorium.models.graph import leading
 from sensorium.models.kin import Kin
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
@@ -236,14 +236,8 @@ def crowd_space(choices: sparse.csr_array, size: int) -> Floats:
         return np.zeros((choices.shape[1], 1), np.float32)
     people = np.maximum(np.asarray(choices.sum(1)).ravel(), 1) ** -0.5
     items = np.maximum(np.asarray(choices.sum(0)).ravel(), 1) ** -0.5
-    scaled = sparse.csr_array(choices.multiply(people[:, None]).multiply(items[None, :])).astype(float)
-    turned = sparse.csr_array(scaled.T)
-    side = choices.shape[1]
-    start = 1 + 0.5 * np.cos(np.arange(side))
-    gram = LinearOperator((side, side), matvec=lambda v: turned @ (scaled @ v), dtype=float)
-    values, vectors = eigsh(gram, k=size, v0=start, tol=1e-4)
-    order = np.argsort(-values)
-    values, vectors = np.maximum(values[order], 0) ** 0.25, vectors[:, order]
-    placed = vectors * values
-    placed *= np.where(placed[np.abs(placed).argmax(0), np.arange(size)] < 0, -1, 1)
+    scaled = sparse.csr_array(choices.multiply(people[:, None]).multiply(items[None, :])).astype(np.float32)
+    axes = leading(scaled, size)
+    placed = axes * np.sqrt(np.linalg.norm(scaled @ axes, axis=0))
+    size = placed.shape[1]
     return (placed * (size**-0.25 / max(np.sqrt(np.mean(placed**2)), 1e-12))).astype(np.float32)
