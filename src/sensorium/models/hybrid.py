@@ -52,7 +52,7 @@ class Hybrid:
     popular: bool = False
     full: int = 5_000
     threads: int = 1
-    block: int = 4096
+    block: int = 1024
     hogwild: bool = False
     dense: str = "fused"
     people: bool = True
