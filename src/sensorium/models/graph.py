@@ -42,11 +42,11 @@ class Graph:
     """
 
     degree: float = 0.5
-    give: float = 0.5
+    give: float = 0.4
     fame: float = 0.3
-    damp: float = 0.4
+    damp: float = 0.5
     rank: int = 64
-    smooth: float = 0.6
+    smooth: float = 1.0
     keep: int = 300
     hop: float = 0.3
     alike: float = 0.1
@@ -119,11 +119,11 @@ class GraphModel:
         history = histories.matrix(len(self.left), decay=self.decay, strength=self.strength)
         lent = history + history @ self.lend if self.lend.nnz else history
         out = np.asarray((lent @ self.left) @ self.right.T, np.float32)
-        out += (lent @ self.weights).toarray()
+        _add(out, lent, self.weights)
         if self.walk.nnz:
             out += out @ self.walk
         if self.step.nnz:
-            out += (history @ self.step).toarray()
+            _add(out, history, self.step)
         return out if candidates is None else out[:, candidates]
 
     def extended(self, features: Features) -> GraphModel:
@@ -272,6 +272,14 @@ def resized(weights: sparse.csr_array, items: int) -> sparse.csr_array:
     """The same matrix with empty rows and columns for new items."""
     indptr = np.pad(weights.indptr, (0, items - weights.shape[0]), mode="edge")
     return sparse.csr_array((weights.data, weights.indices, indptr), shape=(items, items))
+
+
+def _add(out: Floats, history: sparse.csr_array, weights: sparse.csr_array) -> None:
+    """out (B, I) += history · weights."""
+    from sensorium.models.graph_kernel import add_product
+
+    given = (history.indptr, history.indices, history.data)
+    add_product(*given, weights.indptr, weights.indices, weights.data, out)
 
 
 def _deviation(scores: Floats) -> float:
