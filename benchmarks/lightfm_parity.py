@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +57,28 @@ def judged(factors: Factors, train: Any, test: Any) -> tuple[np.ndarray, np.ndar
     return accuracy(ranks, [10]).by_person["precision@10"], auc(ranks, train.shape[1], train)
 
 
-def quality(folder: Path, splits: int) -> list[dict[str, Any]]:
+def quality(folder: Path, splits: int) -> Iterator[dict[str, Any]]:
     files = [pairs(folder, split) for split in range(splits)]
-    wanted = [
-        {"pairs": str(path), "loss": loss, "schedule": schedule, "size": SIZE, "epochs": EPOCHS[loss], "seed": split,
-         "threads": 2, "vectors": str(folder / f"{loss}-{schedule}-{split}.npz")}
-        for loss, schedule in FITS for split, (path, _, _) in enumerate(files)
-    ]  # fmt: skip
-    theirs = ask("lightfm", HERE / "peer_lightfm.py", {"fits": wanted})["fits"]
-    out = []
     for loss, schedule in FITS:
+        wanted = [
+            {"pairs": str(path), "loss": loss, "schedule": schedule, "size": SIZE, "epochs": EPOCHS[loss], "seed": split,
+             "threads": 2, "vectors": str(folder / f"{loss}-{schedule}-{split}.npz")}
+            for split, (path, _, _) in enumerate(files)
+        ]  # fmt: skip
+        theirs = ask("lightfm", HERE / "peer_lightfm.py", {"fits": wanted})["fits"]
         rows: list[dict[str, Any]] = []
         for split, (_, train, test) in enumerate(files):
-            place = len(rows) + len(out) * splits
             settings = Hybrid(
                 size=SIZE, loss=loss, optimizer=schedule, epochs=EPOCHS[loss], threads=2, averaged=AVERAGED
             )  # type: ignore[arg-type]
             ours = judged(settings.factors(train, rng=np.random.default_rng(split)), train, test)
-            with np.load(wanted[place]["vectors"]) as file:
+            with np.load(wanted[split]["vectors"]) as file:
                 none = Table.drawn(0, SIZE, schedule, np.random.default_rng(0))
                 peer = judged(Factors(settings, none, none, none, none, file["users"], file["items"]), train, test)
             rows.append(
                 {"split": split, "precision@10": [float(v[0].mean()) for v in (ours, peer)],
                  "auc": [float(v[1].mean()) for v in (ours, peer)],
-                 "lightfm says": {m: theirs[place][m] for m in ("precision@10", "auc")}}
+                 "lightfm says": {m: theirs[split][m] for m in ("precision@10", "auc")}}
             )  # fmt: skip
         row: dict[str, Any] = {"loss": loss, "optimizer": schedule, "epochs": EPOCHS[loss], "splits": rows}
         for metric in ("precision@10", "auc"):
@@ -89,15 +88,13 @@ def quality(folder: Path, splits: int) -> list[dict[str, Any]]:
             row[metric] = {"ours": round(float(values[:, 0].mean()), 5), "lightfm": round(float(values[:, 1].mean()), 5),
                            "lead": round(float(lead.mean()), 5), "half_interval": round(float(half), 5)}  # fmt: skip
         print(loss, schedule, row["precision@10"], row["auc"], flush=True)
-        out.append(row)
-    return out
+        yield row
 
 
-def speed(folder: Path) -> list[dict[str, Any]]:
+def speed(folder: Path) -> Iterator[dict[str, Any]]:
     path, train, _ = pairs(folder, 0)
-    out = []
     for loss, schedule in FITS:
-        for threads in (1, 2):
+        for threads in (2,) if loss != "warp" else (2, 1):
             settings = Hybrid(
                 size=SIZE, loss=loss, optimizer=schedule, epochs=SPEED_EPOCHS, threads=threads, averaged=AVERAGED
             )  # type: ignore[arg-type]
@@ -114,8 +111,7 @@ def speed(folder: Path) -> list[dict[str, Any]]:
             row = {"loss": loss, "optimizer": schedule, "threads": threads, "ours_per_second": round(samples / min(ours)),
                    "lightfm_per_second": round(samples / min(theirs)), "times_lightfm": round(min(theirs) / min(ours), 2)}  # fmt: skip
             print(row, flush=True)
-            out.append(row)
-    return out
+            yield row
 
 
 def main() -> None:
@@ -132,11 +128,12 @@ def main() -> None:
     }
     asked = sys.argv[1:] or ["quality", "speed"]
     with tempfile.TemporaryDirectory() as folder:
-        if "speed" in asked:
-            done["speed"] = speed(Path(folder))
-        if "quality" in asked:
-            done["quality"] = quality(Path(folder), SPLITS)
-    path.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+        for name in asked:
+            rows = speed(Path(folder)) if name == "speed" else quality(Path(folder), SPLITS)
+            done[name] = []
+            for row in rows:
+                done[name].append(row)
+                path.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Hybrid:
     people: bool = True
     strength: float = 0.0
     decay: float = 1.0
-    fold_l2: float = 1.0
+    fold_l2: float = 10.0
 
     def __post_init__(self) -> None:
         within(
@@ -118,16 +118,27 @@ class Hybrid:
         )  # fmt: skip
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Hybrid:
-        """Rate, epochs, size and the penalties, by NDCG@10 on validation."""
+        """Rate, epochs and size, and then the fold-in's penalty, by NDCG@10 on validation.
 
-        def value(settings: Hybrid) -> float:
-            model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
+        **Cost** six fits and four more rankings; a log of more than `MANY` events is fitted twice.
+        """
+
+        def fitted(settings: Hybrid) -> HybridModel:
+            return settings.fit(fold.train, features, rng=np.random.default_rng(0))
+
+        def value(model: HybridModel) -> float:
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
-        grid = {"learning_rate": (0.1, 0.2), "epochs": (10, 60), "size": (32, 128), "fold_l2": (0.3, 3.0, 10.0)}
-        return climb(self, grid, value)[0]
+        grid: dict[str, tuple[float, ...]] = {"learning_rate": (0.15,)}
+        if len(fold.train) <= MANY:
+            grid |= {"epochs": (10, 60), "size": (32, 128)}
+        best, _ = climb(self, grid, lambda settings: value(fitted(settings)))
+        model = fitted(best)
+        return climb(best, {"fold_l2": FOLDS}, lambda s: value(replace(model, fold_l2=s.fold_l2)))[0]
 
 
+FOLDS = (1.0, 3.0, 30.0, 100.0)  # penalties of a fold-in that validation tries
+MANY = 400_000
 LOSSES = ("logistic", "bpr", "warp", "warp-kos", "softmax")
 
 
