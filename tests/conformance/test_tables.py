@@ -24,6 +24,7 @@ SEES = {
     "ease": {"crowd", "content"},
     "directed": {"crowd", "content", "order"},
     "ials": {"crowd", "content"},
+    "hybrid": {"crowd", "content"},
     "sequence": {"crowd", "content", "order"},
     "lstm": {"crowd", "content", "order"},
     "blend": {"crowd", "content", "order"},

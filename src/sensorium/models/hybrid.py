@@ -118,9 +118,9 @@ class Hybrid:
         )  # fmt: skip
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Hybrid:
-        """Rate, epochs and size, and then the fold-in's penalty, by NDCG@10 on validation.
+        """Rate, epochs and size, and then the fold-in's penalty and decay, by NDCG@10 on validation.
 
-        **Cost** six fits and four more rankings; a log of more than `MANY` events is fitted twice.
+        **Cost** six fits and eight more rankings; a log of more than `MANY` events is fitted twice.
         """
 
         def fitted(settings: Hybrid) -> HybridModel:
@@ -134,11 +134,13 @@ class Hybrid:
             grid |= {"epochs": (10, 60), "size": (32, 128)}
         best, _ = climb(self, grid, lambda settings: value(fitted(settings)))
         model = fitted(best)
-        return climb(best, {"fold_l2": FOLDS}, lambda s: value(replace(model, fold_l2=s.fold_l2)))[0]
+        again = {"fold_l2": FOLDS, "decay": DECAYS}
+        return climb(best, again, lambda s: value(replace(model, fold_l2=s.fold_l2, decay=s.decay)))[0]
 
 
 FOLDS = (1.0, 3.0, 30.0, 100.0)  # penalties of a fold-in that validation tries
-MANY = 400_000
+DECAYS = (0.99, 0.97, 0.9)  # of a history, a step back
+MANY = 400_000  # events
 LOSSES = ("logistic", "bpr", "warp", "warp-kos", "softmax")
 
 
