@@ -8,7 +8,7 @@ import numpy as np
 from sensorium.arrays import Floats, Rows
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=False)
+@numba.njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def solve_rows(
     start: Rows, item: Rows, value: Floats, other: Floats, whole: Floats, penalty: Floats, prior: Floats,
     out: Floats, steps: int,
