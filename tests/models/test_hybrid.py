@@ -333,3 +333,21 @@ def test_errors_say_what_to_do() -> None:
         Hybrid(loss="logistic", optimizer="adam", learning_rate=1e38, epochs=3).factors(train, rng=RNG(0))
     with pytest.raises(UnknownId, match="item_features"):
         Vocabulary().extended(items=["a"]).item_matrix({"a": ["red"]})
+
+
+@pytest.mark.parametrize("loss", ["bpr", "warp", "warp-kos"])
+def test_searched_rows_say_what_bits_say(loss: str, monkeypatch) -> None:
+    train, _ = stripes()
+    settings = Hybrid(size=4, loss=loss, epochs=3)
+    by_bits = settings.factors(train, rng=RNG(0))
+    monkeypatch.setattr("sensorium.models.hybrid_training.BITS", 0)
+    assert settings.factors(train, rng=RNG(0)).items.tobytes() == by_bits.items.tobytes()
+
+
+def test_averaged_rows_are_the_mean_of_the_epochs() -> None:
+    train, _ = stripes()
+    ends = []
+    for epochs in (3, 4):
+        ends.append(Hybrid(size=4, loss="warp", epochs=epochs).factors(train, rng=RNG(0)).items)
+    mean = Hybrid(size=4, loss="warp", epochs=4, averaged=0.5).factors(train, rng=RNG(0)).items
+    np.testing.assert_allclose(mean, np.mean(ends, axis=0), atol=1e-6)
