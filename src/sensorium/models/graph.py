@@ -47,7 +47,7 @@ class Graph:
     damp: float = 0.5
     rank: int = 64
     smooth: float = 1.0
-    keep: int = 300
+    keep: int = 1_000
     hop: float = 0.3
     alike: float = 0.1
     nearest: int = 10
