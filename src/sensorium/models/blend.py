@@ -165,7 +165,7 @@ class BlendModel:
 
 
 def weigh(
-    models: Mapping[str, Model], fold: Fold, features: Features, *, people: int = 1_000, uniform: int = 1_000,
+    models: Mapping[str, Model], fold: Fold, features: Features, *, people: int = 2_500, uniform: int = 1_000,
     top: int = 100, seed: int = 0,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:  # fmt: skip
     """The weights ≥ 0 under which the targets stand highest: a walk along one weight at a time, from equal ones.
