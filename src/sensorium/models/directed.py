@@ -47,7 +47,7 @@ class Directed:
     kinds: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
     keep: int = 0
-    near: int = 300
+    near: int = 200
     dense_items: int = 5_000
     kin: Kin = field(default_factory=Kin)
 
@@ -82,13 +82,13 @@ class Directed:
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Directed:
         """Decays, penalty and dropout by NDCG@10 on validation; the larger the data the shorter the lists."""
-        items, decays = len(np.unique(fold.train.item)), {"decay": (0.95, 0.9, 0.8, 0.7, 0.5)}
+        items, decays = len(np.unique(fold.train.item)), {"decay": (0.9, 0.8, 0.7, 0.5)}
         count = np.bincount(fold.train.user, minlength=1)
         if int((count * np.minimum(count, 60)).sum()) > STEPS:
             return tuned_linear(self, fold, features, decays)
         if items > self.dense_items:
             first = {**decays, "l2": (20.0, 50.0, 150.0)}
-            return tuned_linear(self, fold, features, first, {"past": (0.5, 0.7, 0.9), "dropout": (0.0, 0.5)})
+            return tuned_linear(self, fold, features, first, {"past": (0.5, 0.7), "dropout": (0.0, 0.5)})
         first = {"past": (0.5, 0.7, 0.9), **decays, "l2": (20.0, 100.0, 400.0, 1_000.0)}
         second = {"dropout": (0.0, 0.3, 0.6), "ahead": (0.0, 0.3, 0.6), **first}
         return tuned_linear(self, fold, features, first, second)

@@ -54,7 +54,7 @@ class Ease:
     kinds: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
     keep: int = 0
-    near: int = 300
+    near: int = 200
     dense_items: int = 5_000
     kin: Kin = field(default_factory=Kin)
 
