@@ -18,6 +18,7 @@ STARTS = (0.1, 0.3)  # and shares of the largest weight, so that a weight of zer
 GAIN = 1.0005  # a step must raise the value by this factor: smaller rises are chance
 LEAST = 150  # people that a group must have in the pool to get weights of its own
 GROUPS = 3
+TARGETS = 8  # of one person that are looked at: who has many would cost most of the time and say little more
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class Pool:
             for b in range(len(batch.users)):
                 targets = batch.targets[1][batch.targets[0] == b]
                 allowed = np.setdiff1d(np.flatnonzero(open_[b]), targets, assume_unique=True)
+                if len(targets) > TARGETS:
+                    targets = np.sort(rng.choice(targets, TARGETS, replace=False))
                 line = standard[:, b]
                 if len(allowed) > uniform + top:
                     high = np.argpartition(-line[:, allowed], top - 1, axis=1)[:, :top]
@@ -108,25 +111,9 @@ class Pool:
 
     def ranks(self, mixed: Floats) -> NDArray[np.float64]:
         """The place of each target (T,), 0 is the top."""
-        goal = mixed[self.row, self.column]
-        if len(self.row) <= 4 * len(mixed):
-            out = np.empty(len(goal))
-            for begin in range(0, len(goal), 512):
-                part = slice(begin, begin + 512)
-                line, count = mixed[self.row[part]], self.count[self.row[part]]
-                above = np.einsum("ij,ij->i", line > goal[part, None], count)
-                level = np.einsum("ij,ij->i", line == goal[part, None], count) - 1
-                out[part] = above + level / 2
-            return out
-        out = np.empty(len(goal))
-        start = np.searchsorted(self.row, np.arange(len(mixed) + 1))
-        for p in range(len(mixed)):
-            order = np.argsort(mixed[p], kind="stable")
-            line, below = mixed[p][order], np.concatenate([[0.0], np.cumsum(self.count[p][order])])
-            mine = goal[start[p] : start[p + 1]]
-            left, right = np.searchsorted(line, mine, "left"), np.searchsorted(line, mine, "right")
-            out[start[p] : start[p + 1]] = below[-1] - below[right] + (below[right] - below[left] - 1) / 2
-        return out
+        from sensorium.models.mixing_kernel import places
+
+        return places(mixed, self.count, self.row, self.column)
 
     def climbed(self, start: NDArray[np.float64] | None = None, rounds: int = 4) -> NDArray[np.float64]:
         """Weights (M,), the largest 1, at the end of the walk from `start` (equal ones where it is None)."""
