@@ -279,11 +279,14 @@ def tiktok(folder: Path) -> Recipe:
     return read_recipe_text(text, folder=folder, where="tiktok")
 
 
+# The sequence model takes minutes, so auto tries it where it is named.
+WITH_SEQUENCE = {"use": (*RECOMMENDERS["auto"]().use, "sequence"), "budget_seconds": 1_200.0}
+
 TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "amazon-beauty": measured("amazon-beauty", last("amazon-beauty"), peers=ORDERED),
     "amazon-sports": measured("amazon-sports", last("amazon-sports"), peers=ORDERED, content=False),
     "amazon-office": measured("amazon-office", last("amazon-office"), peers=ORDERED),
-    "movielens-last": measured("movielens-last", last("movielens-100k"), peers=ORDERED),
+    "movielens-last": measured("movielens-last", last("movielens-100k"), peers=ORDERED, settings=WITH_SEQUENCE),
     "hm-purchases": measured("hm-purchases", last("hm-purchases"), peers=ORDERED),
     "baby-graph": measured("baby-graph", given("amazon-baby-graph"), peers=FULL, content=False),
     "sports-graph": measured("sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False),
