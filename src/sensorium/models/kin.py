@@ -103,19 +103,27 @@ class Lift:
         )
 
     def scores(self, near: Floats, items: Rows) -> Floats:
-        """Scores of `items` (B, C) from those of the columns (B, K)."""
+        """Scores of `items` (B, C) from those of the columns (B, K); `near` itself where the two are the same."""
         out = self.owned(near, items)
         if (self.place[items] >= 0).any():
-            out += self.borrowed(near @ self.map.T, items)
+            out = out + self.borrowed(near @ self.map.T, items)
         return out
 
     def owned(self, near: Floats, items: Rows) -> Floats:
         """The scores (B, C) without what content says: by an item's own column, and the mean where it borrows."""
-        out = np.zeros((len(near), len(items)), np.float32)
         there = self.known[items] >= 0
-        out[:, there] = near[:, self.known[items[there]]] * self.own[items[there]]
+        columns = self.known[items[there]]
+        if there.all() and np.array_equal(columns, np.arange(near.shape[1])):
+            out = near  # wide scores are neither copied nor picked column by column
+        else:
+            out = np.zeros((len(near), len(items)), np.float32)
+            out[:, there] = near[:, columns]
+        own = np.where(there, self.own[items], 0)
+        if (own[there] != 1).any():
+            out = out * own
         lent = self.place[items] >= 0
         if lent.any():
+            out = out.copy() if out is near else out
             out[:, lent] += (near @ self.mean)[:, None] * (1 - self.own[items[lent]])
         return out
 
