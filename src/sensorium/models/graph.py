@@ -12,7 +12,8 @@ from scipy import sparse
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.models.choose import climb
-from sensorium.models.model import Features
+from sensorium.models.content import carried
+from sensorium.models.model import Features, Parts
 from sensorium.models.neighbours import neighbours
 from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
@@ -117,14 +118,33 @@ class GraphModel:
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). **Cost** events · keep + 2 I · F multiplications a history, and `nearest` · I with content."""
         history = histories.matrix(len(self.left), decay=self.decay, strength=self.strength)
+        out = self._walked(history)
+        if self.step.nnz:
+            _add(out, history, self.step)
+        return out if candidates is None else out[:, candidates]
+
+    def _walked(self, history: sparse.csr_array) -> Floats:
+        """All but the direct steps to look-alikes: (B, I) → (B, I), linear."""
         lent = history + history @ self.lend if self.lend.nnz else history
         out = np.asarray((lent @ self.left) @ self.right.T, np.float32)
         _add(out, lent, self.weights)
         if self.walk.nnz:
             out += out @ self.walk
+        return out
+
+    def parts(self, history: Histories, candidates: Rows) -> Parts:
+        """Each event's share: the crowd's by the walk and the low-pass, content's by the direct step to look-alikes."""
+        count = len(history.item)
+        carry = carried(history, self.decay, self.strength)
+        shape = (count, len(self.left))
+        alone = sparse.csr_array((carry, (np.arange(count), history.item)), shape=shape, dtype=np.float32)
+        values = [self._walked(alone)[:, candidates].T]
         if self.step.nnz:
-            _add(out, history, self.step)
-        return out if candidates is None else out[:, candidates]
+            near = np.zeros(shape, np.float32)
+            _add(near, alone, self.step)
+            values.append(near[:, candidates].T)
+        base = np.zeros(len(candidates), np.float32)
+        return Parts(np.stack(values, axis=2), base, ("crowd", "content")[: len(values)])
 
     def extended(self, features: Features) -> GraphModel:
         """New items are the mean of those old ones they look like, as givers and as candidates."""
