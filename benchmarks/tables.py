@@ -40,8 +40,8 @@ LARGE = (
 class Peers:
     """Several models of other libraries; each library's are asked in one call of its environment."""
 
-    def __init__(self, names: Sequence[str], seed: int = 0) -> None:
-        self.names, self.seed = names, seed
+    def __init__(self, names: Sequence[str], seed: int = 0, apart: bool = False) -> None:
+        self.names, self.seed, self.apart = names, seed, apart
         self.notes: dict[str, Any] = {}
         self._lists: dict[str, np.ndarray] = {}
         self._people = np.zeros(0, np.int64)
@@ -50,7 +50,7 @@ class Peers:
         """All lists, for everybody with a history: settings from the fold, then learnt from both of its parts. Once."""
         if self.notes:
             return
-        whole = fold.train.merged(fold.held_out)
+        whole = fold.train if self.apart else fold.train.merged(fold.held_out)
         self._people = np.unique(whole.user).astype(np.int64)
         parts = {"inner": fold.train, "whole": whole, "valid": fold.held_out}
         columns = {f"{name}_user": e.user for name, e in parts.items()} | {
@@ -127,7 +127,7 @@ class Lists:
 
 def measured(
     name: str, recipe: Callable[[Path], Recipe], *, engines: Sequence[str] = (), peers: Sequence[str] = (),
-    content: bool = True, settings: Mapping[str, Any] | None = None,
+    content: bool = True, settings: Mapping[str, Any] | None = None, apart: bool = False,
 ) -> Callable[[Path, Sequence[int], bool], dict[str, Any]]:  # fmt: skip
     """One table: `auto` and what it tried; by ids alone where there is content; peers; more seeds of our own."""
 
@@ -139,10 +139,10 @@ def measured(
             models: dict[str, Any] = {"auto": auto}
             if content:
                 models["auto, ids alone"] = IdsAlone(auto)
-            asked = Peers(peers if with_peers and seed == seeds[0] else (), seed)
+            asked = Peers(peers if with_peers and seed == seeds[0] else (), seed, apart)
             if seed == seeds[0]:
                 models |= named(*engines)
-            one = run(recipe(folder), models | asked.models(), seed=seed)
+            one = run(recipe(folder), models | asked.models(), seed=seed, apart=apart)
             one["results"][0] = {**one["results"][0], "chose": one["results"][0]["model"], "model": "auto"}
             if seed == seeds[0]:
                 done = {**one, "peers": asked.notes}
@@ -288,10 +288,10 @@ TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "amazon-office": measured("amazon-office", last("amazon-office"), peers=ORDERED),
     "movielens-last": measured("movielens-last", last("movielens-100k"), peers=ORDERED, settings=WITH_SEQUENCE),
     "hm-purchases": measured("hm-purchases", last("hm-purchases"), peers=ORDERED),
-    "baby-graph": measured("baby-graph", given("amazon-baby-graph"), peers=FULL, content=False),
-    "sports-graph": measured("sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False),
+    "baby-graph": measured("baby-graph", given("amazon-baby-graph"), peers=FULL, content=False, apart=True),
+    "sports-graph": measured("sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False, apart=True),
     "gowalla": measured("gowalla", given("gowalla"), peers=LARGE, content=False),
-    "tiktok": measured("tiktok", tiktok, peers=FULL),
+    "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True),
     "movielens-1m": measured("movielens-1m", given("movielens-1m", items=True, users=True), peers=FULL),
     "lastfm": measured("lastfm", given("lastfm", items=True), peers=FULL),
 }

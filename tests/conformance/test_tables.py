@@ -25,6 +25,8 @@ SEES = {
     "directed": {"crowd", "content", "order"},
     "ials": {"crowd", "content"},
     "hybrid": {"crowd", "content"},
+    "graph": {"crowd", "content"},
+    "lightgcn": {"crowd", "content"},
     "sequence": {"crowd", "content", "order"},
     "lstm": {"crowd", "content", "order"},
     "blend": {"crowd", "content", "order"},
@@ -35,7 +37,7 @@ SEES = {
 def small(name: str):
     """Settings that train in a second or two; the defaults where they do already."""
     settings = RECOMMENDERS.make(name)
-    return dataclasses.replace(settings, epochs=10) if name in ("sequence", "lstm") else settings
+    return dataclasses.replace(settings, epochs=10) if name in ("sequence", "lstm", "lightgcn") else settings
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)

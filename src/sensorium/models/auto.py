@@ -12,6 +12,7 @@ from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
 from sensorium.models.blend import DEEP, LINEAR, Blend
 from sensorium.models.choose import PEOPLE
+from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
 from sensorium.models.graph import ASKED, CELLS
 from sensorium.models.model import Features, Model
@@ -100,13 +101,13 @@ class Auto:
 def expected(name: str, events: Events, features: Features) -> float:
     """Seconds that tuning one member takes on two cores of 2024, from sizes alone: right to a factor of about two.
 
-    K items of the dense matrices, each ranking of the P people asked takes 2e-8 · P · I; the constants were fitted to
+    Each ranking of the P people asked takes 2e-8 · P · I; the constants were fitted to
     catalogues of 1,700 to 12,000 items.
     """
     users, items, rows, size = events.users, events.items, len(events), features.items.size
     people = min(users, PEOPLE)
     ranking = 2e-8 * people * items
-    dense = min(int(np.count_nonzero(np.bincount(events.item, minlength=items))), Ease().dense_items)
+    known = int(np.count_nonzero(np.bincount(events.item, minlength=items)))
     if name == "popularity":
         return 10 * ranking
     if name == "content":
@@ -115,7 +116,8 @@ def expected(name: str, events: Events, features: Features) -> float:
     if name == "itemknn":
         return 14 * ranking + 3e-8 * rows * min(rows / max(users, 1), 200)
     if name in ("ease", "directed"):
-        return (18 * ranking + 6e-12 * dense**3) * (2 if name == "directed" else 1)
+        exact = known <= (Ease() if name == "ease" else Directed()).dense_items
+        return 20 * ranking + (2e-11 * known**3 if exact else 3e-3 * known)
     if name == "graph":
         return 30 * 2e-8 * min(max(CELLS, ASKED[0] * items), min(users, ASKED[1]) * items) + 1e-4 * rows
     if name == "ials":
