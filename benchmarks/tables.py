@@ -281,6 +281,8 @@ def tiktok(folder: Path) -> Recipe:
 
 # The sequence model takes minutes, so auto tries it where it is named.
 WITH_SEQUENCE = {"use": (*RECOMMENDERS["auto"]().use, "sequence"), "budget_seconds": 1_200.0}
+# Files that say nothing of order: what learns from it is not asked.
+UNORDERED = {"use": tuple(name for name in RECOMMENDERS["auto"]().use if name != "directed")}
 
 TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "amazon-beauty": measured("amazon-beauty", last("amazon-beauty"), peers=ORDERED),
@@ -288,12 +290,18 @@ TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "amazon-office": measured("amazon-office", last("amazon-office"), peers=ORDERED),
     "movielens-last": measured("movielens-last", last("movielens-100k"), peers=ORDERED, settings=WITH_SEQUENCE),
     "hm-purchases": measured("hm-purchases", last("hm-purchases"), peers=ORDERED),
-    "baby-graph": measured("baby-graph", given("amazon-baby-graph"), peers=FULL, content=False, apart=True),
-    "sports-graph": measured("sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False, apart=True),
-    "gowalla": measured("gowalla", given("gowalla"), peers=LARGE, content=False),
-    "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True),
-    "movielens-1m": measured("movielens-1m", given("movielens-1m", items=True, users=True), peers=FULL),
-    "lastfm": measured("lastfm", given("lastfm", items=True), peers=FULL),
+    "baby-graph": measured(
+        "baby-graph", given("amazon-baby-graph"), peers=FULL, content=False, apart=True, settings=UNORDERED
+    ),
+    "sports-graph": measured(
+        "sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False, apart=True, settings=UNORDERED
+    ),
+    "gowalla": measured("gowalla", given("gowalla"), peers=LARGE, content=False, settings=UNORDERED),
+    "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True, settings=UNORDERED),
+    "movielens-1m": measured(
+        "movielens-1m", given("movielens-1m", items=True, users=True), peers=FULL, settings=UNORDERED
+    ),
+    "lastfm": measured("lastfm", given("lastfm", items=True), peers=FULL, settings=UNORDERED),
 }
 
 
