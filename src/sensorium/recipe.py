@@ -156,7 +156,7 @@ class Recipe(Sources):
             return dataclasses.replace(section, files=whole(section.files), vectors=vectors)
 
         events = dataclasses.replace(self.events, files=whole(self.events.files))
-        parts = {name: whole(getattr(self, name)) for name in ("train", "valid", "test")}
+        parts: dict[str, Any] = {name: whole(getattr(self, name)) for name in ("train", "valid", "test")}
         return dataclasses.replace(self, items=things(self.items), users=things(self.users), events=events, **parts)
 
     def kind_weights(self) -> Mapping[str, float]:

@@ -64,13 +64,17 @@ SPACES: Mapping[str, Mapping[str, Span | Among]] = {
     "popularity": {"half_life_days": Among((0.0, 1.0, 7.0, 30.0, 90.0, 365.0))},
     "content": {"sharpness": Span(0.25, 32.0, log=True), "decay": DECAY, "strength": STRENGTH},
     "itemknn": {
-        "k": Span(10, 1_000, log=True), "shrink": Span(0.0, 200.0), "weighting": Among(("plain", "tfidf", "bm25")),
+        "k": Span(10, 1_000, log=True), "shrink": Span(0.0, 200.0), "weighting": Among(("plain", "tfidf", "bm25", "rp3")),
         "decay": DECAY, "strength": STRENGTH,
     },
     "ease": {
-        "l2": Span(1.0, 5_000.0, log=True), "decay": DECAY, "degree": Span(0.0, 1.0), "strength": STRENGTH,
+        "l2": Span(1.0, 5_000.0, log=True), "dropout": Span(0.0, 0.9), "decay": DECAY, "degree": Span(0.0, 1.0),
+        "content": Among((0.0, 3.0, 30.0, 300.0)), "strength": STRENGTH,
     },
-    "directed": {"l2": Span(1.0, 5_000.0, log=True), "decay": DECAY, "ahead": Span(0.0, 0.8), "strength": STRENGTH},
+    "directed": {
+        "l2": Span(1.0, 5_000.0, log=True), "dropout": Span(0.0, 0.9), "decay": DECAY, "past": DECAY,
+        "ahead": Span(0.0, 0.8), "strength": STRENGTH,
+    },
     "ials": {
         "size": Span(16, 512, log=True), "l2": Span(0.001, 100.0, log=True), "alpha": Span(0.5, 100.0, log=True),
         "epochs": Span(4, 30), "decay": DECAY,
@@ -207,7 +211,7 @@ def _searched(
         )
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
-    def objective(trial: optuna.Trial) -> float:
+    def objective(trial: Any) -> float:
         settings = replace(start, **{key: span.drawn(trial, key) for key, span in space.items()})
         model = settings.fit(parts[0].train, features, rng=_rng(seed))
 

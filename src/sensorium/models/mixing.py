@@ -145,11 +145,9 @@ class Pool:
         The key is the least length. A group's weights are learnt on either half of it and judged on the other; they
         count where the mean gain there rises by more than a standard error. What is kept is the mean of the two.
         """
-        edges = (
-            np.unique(np.quantile(self.length, np.arange(GROUPS) / GROUPS, method="nearest"))
-            if len(self.length)
-            else []
-        )
+        if not len(self.length):
+            return {}
+        edges = np.unique(np.quantile(self.length, np.arange(GROUPS) / GROUPS, method="nearest"))
         out: dict[int, NDArray[np.float64]] = {}
         for place, least in enumerate(edges):
             below = edges[place + 1] if place + 1 < len(edges) else np.inf
