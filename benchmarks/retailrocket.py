@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from core import DATA, HERE, SEEDS
+from core import DATA, HERE, SEEDS, bar
 
 from sensorium.data.events import Events
 from sensorium.data.split import SplitSettings, split
@@ -105,8 +105,8 @@ def main() -> None:
         for other in ("equal", "buys alone"):
             for metric in METRICS:
                 lead = paired(mean[f"{name}, learned"][metric], mean[f"{name}, {other}"][metric])
-                bars.append({"bar": f"{name}: {metric}, learned above {other}", **vars_of(lead)})
-                print(bars[-1])
+                text = f"{name}: {metric} with learned kinds, the lower end of the paired lead over {other}"
+                bars.append({**bar(text, lead.low, 0), "lead": vars_of(lead)})
     out["bars"] = bars
     path = HERE / "results" / "retailrocket.json"
     path.write_text(json.dumps(out, indent=1) + "\n", "utf-8")
