@@ -86,6 +86,7 @@ def main() -> None:
         path = HERE / "results" / f"table-{name}.json"
         if path.exists():
             lines += table(name, json.loads(path.read_text()))
+    lines += ["# Other questions\n"]
     others = {"retailrocket": "Views, carts and buys (retailrocket)", "ratings": "Ratings beside Surprise",
               "lightfm_parity": "Beside LightFM", "cold_items": "Cold items", "speed": "Speed"}  # fmt: skip
     for name, title in others.items():

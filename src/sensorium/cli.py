@@ -86,7 +86,7 @@ def evaluate(
         str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, directed, ials, profile, sequence, lstm, blend; repeat to compare.")
+        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, directed, ials, hybrid, graph, lightgcn, coldaligner, profile, sequence, lstm, ratings, blend; repeat to compare.")
     ] = None,
     knockout: Annotated[bool, typer.Option(help="Also score with each modality removed, and alone.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
