@@ -80,7 +80,9 @@ class Graph:
         found = replace(self, smooth=0.0, hop=0.0, alike=0.0)
         grid = {"fame": (0.0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.8), "give": (0.3, 0.4, 0.6, 0.7), "degree": (0.25, 0.75, 1.0)}
         found, _ = climb(found, grid, value)
-        found, _ = climb(found, {"smooth": (0.5, 1.0), "rank": ranks}, value)
+        # Rank and share together: a low-pass too narrow for the catalogue is refused at any share.
+        both = [replace(found, smooth=smooth, rank=rank) for rank in ranks for smooth in (0.5, 1.0)]
+        found = max([found, *both], key=value)
         if found.smooth:
             grid = {
                 "smooth": tuple(round(found.smooth * share, 4) for share in (0.5, 0.7, 1.4, 2.0, 3.0)), "damp": (0.3, 0.5),
