@@ -299,6 +299,7 @@ def tiktok(folder: Path) -> Recipe:
 
 # The sequence model takes minutes, so auto tries it where it is named.
 WITH_SEQUENCE = {"use": (*RECOMMENDERS["auto"]().use, "sequence"), "budget_seconds": 1_200.0}
+# Gowalla asks the graph filter alone: the others take minutes each, and item k-NN added nothing on validation.
 # Files that say nothing of order (`shuffled`): what learns from it is not asked.
 UNORDERED = {"use": tuple(name for name in RECOMMENDERS["auto"]().use if name != "directed")}
 
