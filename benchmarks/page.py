@@ -80,6 +80,26 @@ def bars(done: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def beside_lightfm(done: Mapping[str, Any]) -> Iterator[str]:
+    """Quality by loss, with the half width of the paired interval over splits, and samples a second."""
+    yield "## Beside LightFM\n"
+    yield f"MovieLens-100k, LightFM {done['lightfm']}; `python benchmarks/lightfm_parity.py`.\n"
+    yield "| loss | precision@10 | LightFM | lead | AUC | LightFM | lead |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in done["quality"]:
+        cells = []
+        for metric in ("precision@10", "auc"):
+            m = row[metric]
+            cells += [f"{m['ours']:.4f}", f"{m['lightfm']:.4f}", f"{m['lead']:.4f} ± {m['half_interval']:.4f}"]
+        yield f"| {row['loss']}, {row['optimizer']} | " + " | ".join(cells) + " |"
+    yield ""
+    for row in done["speed"]:
+        reached = "reached" if row["times_lightfm"] >= 1 else "**missed**"
+        told = f"{row['ours_per_second']:,} samples a second, {row['times_lightfm']:.2f} × LightFM's, aimed at 1 ×"
+        yield f"- {reached}: {row['loss']}, {row['optimizer']}, {row['threads']} thread(s): {told}"
+    yield ""
+
+
 def rated(done: Mapping[str, Any]) -> Iterator[str]:
     """Ratings beside Surprise: the best engine, each algorithm, and how long two of them take."""
     yield "## Ratings beside Surprise\n"
@@ -106,7 +126,7 @@ def main() -> None:
             lines += table(name, json.loads(path.read_text()))
     lines += ["# Other questions\n"]
     others = {
-        "retailrocket": "Views, carts and buys (retailrocket)", "lightfm_parity": "Beside LightFM",
+        "retailrocket": "Views, carts and buys (retailrocket)",
         "cold_items": "Cold items", "speed": "Speed",
     }  # fmt: skip
     for name, title in others.items():
@@ -120,6 +140,9 @@ def main() -> None:
                 f"`python benchmarks/{name}.py`, all figures in `benchmarks/results/{name}.json`.\n",
             ]
             lines += [*found, ""]
+    lightfm = HERE / "results" / "lightfm_parity.json"
+    if lightfm.exists():
+        lines += beside_lightfm(json.loads(lightfm.read_text()))
     ratings = HERE / "results" / "ratings.json"
     if ratings.exists():
         lines += rated(json.loads(ratings.read_text()))

@@ -34,6 +34,10 @@ Users = Annotated[list[Path] | None, typer.Option(help="Tables of people: a bio,
 TrainFile = Annotated[list[Path] | None, typer.Option("--train", help="Events to learn from (with --test).")]
 ValidFile = Annotated[list[Path] | None, typer.Option("--valid", help="Events to choose settings on.")]
 TestFile = Annotated[list[Path] | None, typer.Option("--test", help="Events to foretell.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out]."),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Where encodings are kept \\[default: $SENSORIUM_CACHE or ~/.cache/sensorium]."),
@@ -82,9 +86,7 @@ def train(
 def evaluate(
     recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
     train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
-    split: Annotated[
-        str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
-    ] = None,
+    split: SplitOption = None,
     model: Annotated[
         list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, directed, ials, hybrid, graph, lightgcn, coldaligner, profile, sequence, lstm, ratings, blend; repeat to compare.")
     ] = None,
@@ -133,9 +135,7 @@ def evaluate(
 def tune(
     recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
     train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
-    split: Annotated[
-        str | None, typer.Option(help="leave-last-out, time, random, items or given \\[default: the recipe's, or leave-last-out].")
-    ] = None,
+    split: SplitOption = None,
     model: Annotated[
         list[str] | None, typer.Option(help="What to search; repeatable. blend: every member, then what each counts \\[default: blend].")
     ] = None,

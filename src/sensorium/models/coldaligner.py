@@ -13,7 +13,7 @@ from sensorium.errors import ShapeError
 from sensorium.models.choose import PEOPLE
 from sensorium.models.model import Features
 from sensorium.settings import INF, within
-from sensorium.train.loop import reproducible
+from sensorium.train.loop import best_epoch, reproducible
 from sensorium.train.ranking import rank_targets
 
 WARMTHS = (0.0, 1.0, 4.0, 16.0)  # that validation tries
@@ -84,7 +84,7 @@ class ColdAligner:
         """The settings with the best NDCG@10 on validation: the size in closed form; epochs, decay and warmth from one run of
         training; and `match` by what it costs.
 
-        Training is looked at after 0, 1, 2, 3, 4, 6, 8, 11, … epochs and ends when `patience` looks in a row were no better.
+        See `best_epoch` for when training is looked at and when it ends; no epoch at all is one of the answers.
         """
         from sensorium.models.coldaligner_training import Training
 
@@ -97,23 +97,9 @@ class ColdAligner:
             reached = value(replace(settings, epochs=0).fit(fold.train, features, rng=np.random.default_rng(0)))
             if reached > height:
                 height, start = reached, settings
-        height, chosen, kept, worse, look = -1.0, 0, None, 0, 0
         with reproducible(rng):
             training = Training(start, fold.train, features, rng)
-            for epoch in range(training.epochs + 1):
-                if epoch:
-                    training.epoch()
-                if epoch < look and epoch < training.epochs:
-                    continue
-                look = max(epoch + 1, round(epoch * 1.35))
-                model = training.model()
-                reached = value(model)
-                if reached > height:
-                    height, chosen, kept, worse = reached, epoch, model, 0
-                else:
-                    worse += 1
-                    if worse >= patience:
-                        break
+            chosen, kept, height = best_epoch(training, value, first=0, patience=patience)
         best = replace(start, epochs=chosen)
         if kept is None:
             return best

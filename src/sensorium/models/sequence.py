@@ -14,7 +14,7 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import RecipeError, ShapeError
 from sensorium.models.model import Features
 from sensorium.models.sequence_tokens import tokens
-from sensorium.train.loop import reproducible
+from sensorium.train.loop import best_epoch, reproducible
 
 if TYPE_CHECKING:
     from sensorium.models.sequence_net import Histories as Network
@@ -74,26 +74,18 @@ class Sequence:
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator, patience: int = 3) -> Sequence:
         """The same settings with the number of epochs that foretells the fold's targets best (NDCG@10).
 
-        One run, looked at after 1, 2, 3, 4, 6, 8, 11, … epochs; it ends when `patience` looks in a row were no better.
+        See `best_epoch` for when it looks and when it ends.
         """
         from sensorium.models.sequence_training import Training
         from sensorium.train.ranking import rank_targets
 
-        best, chosen, worse, look = -1.0, 1, 0, 1
         with reproducible(rng):
             training = Training(self, fold.train, features, rng)
-            for epoch in range(1, training.epochs + 1):
-                training.epoch()
-                if epoch < look and epoch < training.epochs:
-                    continue
-                look = max(epoch + 1, round(epoch * 1.35))
-                found = rank_targets(training.model().score, fold, features.people, most=3_000).ndcg(10)
-                if found > best:
-                    best, chosen, worse = found, epoch, 0
-                else:
-                    worse += 1
-                    if worse >= patience:
-                        break
+            chosen, _, _ = best_epoch(
+                training,
+                lambda model: rank_targets(model.score, fold, features.people, most=3_000).ndcg(10),
+                patience=patience,
+            )
         return replace(self, epochs=chosen)
 
 

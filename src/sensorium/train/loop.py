@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,48 @@ def reproducible(rng: np.random.Generator) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(strict, warn_only=warn)
             torch.set_num_threads(width)
+
+
+class Trains(Protocol):
+    """A run of training that can be looked at between epochs."""
+
+    epochs: int
+
+    def epoch(self) -> None: ...
+
+    def model(self) -> Any: ...
+
+
+def best_epoch(
+    training: Trains, value: Callable[[Any], float], *, first: int = 1, patience: int = 3
+) -> tuple[int, Any, float]:
+    """The epoch whose model has the highest value, that model and its value, in one run of at most `training.epochs`.
+
+    Looked at after `first`, then 1, 2, 3, 4, 5, 7, 9, 12, … epochs; it ends when `patience` looks in a row were no better.
+
+    >>> class Hill:
+    ...     epochs, at = 30, 0
+    ...     def epoch(self): self.at += 1
+    ...     def model(self): return self.at
+    >>> best_epoch(Hill(), lambda at: -abs(at - 7))
+    (7, 7, 0)
+    """
+    chosen, kept, height, worse, look = first, None, float("-inf"), 0, first
+    for epoch in range(first, training.epochs + 1):
+        if epoch:
+            training.epoch()
+        if epoch < look and epoch < training.epochs:
+            continue
+        look = max(epoch + 1, round(epoch * 1.35))
+        model = training.model()
+        reached = value(model)
+        if reached > height:
+            chosen, kept, height, worse = epoch, model, reached, 0
+        else:
+            worse += 1
+            if worse >= patience:
+                break
+    return chosen, kept, height
 
 
 class Descent:
