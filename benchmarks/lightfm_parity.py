@@ -23,9 +23,9 @@ from scipy import sparse
 
 from sensorium.evaluate.metrics import accuracy
 from sensorium.models.hybrid import Hybrid
-from sensorium.models.hybrid_factors import Factors
-from sensorium.models.hybrid_ranks import auc
-from sensorium.models.hybrid_tables import Table
+from sensorium.models.hybrid.factors import Factors
+from sensorium.models.hybrid.ranks import auc
+from sensorium.models.hybrid.tables import Table
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SENSORIUM_DATA", HERE.parent.parent / "shared" / "data"))

@@ -13,10 +13,10 @@ from sensorium.checks.tiny import newcomer
 from sensorium.errors import DataError, RecipeError, ShapeError, UnknownId
 from sensorium.evaluate.metrics import accuracy
 from sensorium.models.hybrid import LOSSES, OPTIMIZERS, Hybrid
-from sensorium.models.hybrid_factors import Factors, Given
-from sensorium.models.hybrid_ranks import auc
-from sensorium.models.hybrid_training import Samples, strata
-from sensorium.models.hybrid_vocabulary import Vocabulary
+from sensorium.models.hybrid.factors import Factors, Given
+from sensorium.models.hybrid.ranks import auc
+from sensorium.models.hybrid.training import Samples, strata
+from sensorium.models.hybrid.vocabulary import Vocabulary
 
 RNG = np.random.default_rng
 SIZE = 3
@@ -340,7 +340,7 @@ def test_searched_rows_say_what_bits_say(loss: str, monkeypatch) -> None:
     train, _ = stripes()
     settings = Hybrid(size=4, loss=loss, epochs=3)
     by_bits = settings.factors(train, rng=RNG(0))
-    monkeypatch.setattr("sensorium.models.hybrid_training.BITS", 0)
+    monkeypatch.setattr("sensorium.models.hybrid.training.BITS", 0)
     assert settings.factors(train, rng=RNG(0)).items.tobytes() == by_bits.items.tobytes()
 
 

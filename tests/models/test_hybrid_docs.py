@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sensorium.models.hybrid import Hybrid
-from sensorium.models.hybrid_factors import Factors
+from sensorium.models.hybrid.factors import Factors
 
 PAGE = (Path(__file__).parents[2] / "docs" / "from-lightfm.md").read_text("utf-8")
 

@@ -10,8 +10,8 @@ from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError, ShapeError
 from sensorium.models.model import Embeds, Features
 from sensorium.models.sequence import Lstm, Sequence, SequenceModel
-from sensorium.models.sequence_tokens import tokens, usual_weights
-from sensorium.models.sequence_training import again, batches, reduced
+from sensorium.models.sequence.tokens import tokens, usual_weights
+from sensorium.models.sequence.training import again, batches, reduced
 from sensorium.train.ranking import rank_targets
 
 SMALL = Sequence(
@@ -178,7 +178,7 @@ def test_tuning_chooses_epochs_alone_and_work_bounds_them():
     assert 1 < tuned.epochs <= SMALL.epochs
     model = fitted(tuned, fold.train)
     assert rank_targets(model.score, fold).ndcg(10) > 0.8
-    from sensorium.models.sequence_training import Training
+    from sensorium.models.sequence.training import Training
 
     assert Training(replace(SMALL, work=1e-9), events, bare(), np.random.default_rng(0)).epochs == 1
 

@@ -8,11 +8,11 @@ import numpy as np
 from scipy import sparse
 
 from sensorium.arrays import slices
-from sensorium.models.hybrid_tables import Table
-from sensorium.models.hybrid_training import Learner, Samples, step_whole
+from sensorium.models.hybrid.tables import Table
+from sensorium.models.hybrid.training import Learner, Samples, step_whole
 
 if TYPE_CHECKING:
-    from sensorium.models.hybrid import Hybrid
+    from sensorium.models.hybrid.hybrid import Hybrid
 
 BATCH = 256  # people a step
 

@@ -11,8 +11,8 @@ from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import RecipeError
 from sensorium.models.choose import PEOPLE, climb
-from sensorium.models.hybrid_factors import Factors, Given, Matrix
-from sensorium.models.hybrid_tables import OPTIMIZERS, Table
+from sensorium.models.hybrid.factors import Factors, Given, Matrix
+from sensorium.models.hybrid.tables import OPTIMIZERS, Table
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
 from sensorium.settings import INF, nearest, within

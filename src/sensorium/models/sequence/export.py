@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sensorium.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from sensorium.models.sequence import SequenceModel
+    from sensorium.models.sequence.sequence import SequenceModel
 
 OPSET = 17
 

@@ -13,12 +13,12 @@ from scipy import sparse
 
 from sensorium.arrays import Floats, Rows, slices
 from sensorium.errors import DataError, ShapeError
-from sensorium.models.hybrid_tables import Entities, Table
-from sensorium.models.hybrid_training import Learner, Samples, train
+from sensorium.models.hybrid.tables import Entities, Table
+from sensorium.models.hybrid.training import Learner, Samples, train
 from sensorium.train.ranking import Ranks
 
 if TYPE_CHECKING:
-    from sensorium.models.hybrid import Hybrid
+    from sensorium.models.hybrid.hybrid import Hybrid
 
 Matrix: TypeAlias = Any  # any of scipy's sparse matrices and arrays
 
@@ -94,7 +94,7 @@ class Factors:
         one, other = learners
         count = s.epochs if epochs is None else epochs
         if s.whole(len(things)):
-            from sensorium.models.hybrid_softmax import train_whole
+            from sensorium.models.hybrid.softmax import train_whole
 
             train_whole(samples, one, other, s, count, rng)
         else:
@@ -198,7 +198,7 @@ class Factors:
     @classmethod
     def load(cls, path: Path | str) -> Factors:
         """What `save` wrote. **Raises** DataError for anything else."""
-        from sensorium.models.hybrid import Hybrid
+        from sensorium.models.hybrid.hybrid import Hybrid
         from sensorium.settings import read_settings
 
         try:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sensorium.models.hybrid_factors import Matrix
+from sensorium.models.hybrid.factors import Matrix
 from sensorium.train.ranking import Ranks
 
 

@@ -13,11 +13,11 @@ from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import RecipeError, ShapeError
 from sensorium.models.model import Features
-from sensorium.models.sequence_tokens import tokens
+from sensorium.models.sequence.tokens import tokens
 from sensorium.train.loop import best_epoch, reproducible
 
 if TYPE_CHECKING:
-    from sensorium.models.sequence_net import Histories as Network
+    from sensorium.models.sequence.net import Histories as Network
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Sequence:
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> SequenceModel:
         """Trains for `epochs`, or for what `work` allows, and keeps the averaged weights."""
-        from sensorium.models.sequence_training import Training
+        from sensorium.models.sequence.training import Training
 
         with reproducible(rng):
             training = Training(self, events, features, rng)
@@ -76,7 +76,7 @@ class Sequence:
 
         See `best_epoch` for when it looks and when it ends.
         """
-        from sensorium.models.sequence_training import Training
+        from sensorium.models.sequence.training import Training
         from sensorium.train.ranking import rank_targets
 
         with reproducible(rng):
@@ -165,7 +165,7 @@ class SequenceModel:
         Its inputs are those of `inputs`, its output `scores` (B, I); batch and length are free. With onnxruntime:
         `InferenceSession(path).run(["scores"], model.inputs(histories))`. **Raises** MissingExtra without `onnx`.
         """
-        from sensorium.models.sequence_export import written
+        from sensorium.models.sequence.export import written
 
         return written(self, path)
 
@@ -174,7 +174,7 @@ class SequenceModel:
         """The history network, built from its weights when first asked."""
         import torch
 
-        from sensorium.models.sequence_net import Histories as Network
+        from sensorium.models.sequence.net import Histories as Network
 
         with torch.random.fork_rng(devices=[]):  # building draws random weights, which are then overwritten
             network = Network(self.settings, len(self.kinds) + 1, self.profile)

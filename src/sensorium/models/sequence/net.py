@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.models.sequence_tokens import GAPS
+from sensorium.models.sequence.tokens import GAPS
 
 if TYPE_CHECKING:
-    from sensorium.models.sequence import Sequence
+    from sensorium.models.sequence.sequence import Sequence
 
 
 class Items(nn.Module):

@@ -14,16 +14,16 @@ from torch.nn import functional
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, confidence
 from sensorium.models.model import Features
-from sensorium.models.sequence_net import Histories as Network
-from sensorium.models.sequence_net import Items
-from sensorium.models.sequence_tokens import Tokens, tokens, usual_weights
+from sensorium.models.sequence.net import Histories as Network
+from sensorium.models.sequence.net import Items
+from sensorium.models.sequence.tokens import Tokens, tokens, usual_weights
 from sensorium.train.augment import drop_events, windows
 from sensorium.train.loop import Descent, weights_of
 from sensorium.train.losses import softmax_loss
 from sensorium.train.negatives import Negatives, drawn, everything
 
 if TYPE_CHECKING:
-    from sensorium.models.sequence import Sequence, SequenceModel
+    from sensorium.models.sequence.sequence import Sequence, SequenceModel
 
 
 class Training:
@@ -146,7 +146,7 @@ class Training:
 
     def model(self) -> SequenceModel:
         """The averaged weights as a model; items that training never met are their content alone."""
-        from sensorium.models.sequence import SequenceModel
+        from sensorium.models.sequence.sequence import SequenceModel
 
         known = np.zeros(len(self.present), np.float32)
         known[self.known] = 1

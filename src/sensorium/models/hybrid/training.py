@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sensorium.arrays import Floats, slices
-from sensorium.models.hybrid_tables import BETA1, BETA2, OPTIMIZERS, Entities, Table
+from sensorium.models.hybrid.tables import BETA1, BETA2, OPTIMIZERS, Entities, Table
 
 if TYPE_CHECKING:
-    from sensorium.models.hybrid import Hybrid
+    from sensorium.models.hybrid.hybrid import Hybrid
 
 BITS = 1 << 28  # bytes that a table of who had what may take; beyond it rows are searched
 
@@ -91,7 +91,7 @@ class Learner:
 
     def sides(self, count: int) -> list[Any]:
         """This side for each of `count` threads: own rows in common, shared rows copied. Begins a block."""
-        from sensorium.models.hybrid_kernels import Side
+        from sensorium.models.hybrid.kernels import Side
 
         width = self.table.value.shape[1]
         if self.has_dense:
@@ -139,7 +139,7 @@ def step_whole(table: Table, slope: Floats, how: Learner) -> None:
 
 def seen_of(samples: Samples, users: int, items: int) -> Any:
     """Who had what, for the kernels to ask."""
-    from sensorium.models.hybrid_kernels import Seen
+    from sensorium.models.hybrid.kernels import Seen
 
     if users * (items // 8 + 1) <= BITS:
         bits = np.zeros((users, items // 8 + 1), np.uint8)
@@ -157,7 +157,7 @@ def train(
 
     **Cost** a pass of WARP takes E · size · (3 + draws) operations; see benchmarks/results/lightfm_parity.json.
     """
-    from sensorium.models.hybrid_kernels import Step
+    from sensorium.models.hybrid.kernels import Step
 
     people.begin()
     things.begin()
@@ -242,7 +242,7 @@ def _caller(
     samples: Samples, people: Learner, things: Learner, settings: Hybrid, step: Any
 ) -> Callable[..., Sequence[float]]:
     """The kernel of the loss with everything bound that stays the same: called with one part and both sides."""
-    from sensorium.models import hybrid_kernels as kernels
+    from sensorium.models.hybrid import kernels
 
     count = len(things.entities)
     seen = seen_of(samples, len(people.entities), count)
