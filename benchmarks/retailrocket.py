@@ -26,6 +26,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.evaluate.compare import intervals, paired
 from sensorium.evaluate.metrics import accuracy
 from sensorium.models.ease import Ease
+from sensorium.models.itemknn import ItemKnn
 from sensorium.models.model import Features
 from sensorium.settings import described
 from sensorium.train.ranking import rank_targets
@@ -33,7 +34,10 @@ from sensorium.train.ranking import rank_targets
 KINDS = ("view", "cart", "buy")
 METRICS = ("recall@10", "recall@20", "ndcg@10")
 NOTHING = {"view": 0.0, "cart": 0.0}
-MODELS: Mapping[str, Any] = {"ease": Ease(l2=100.0, near=60)}  # 30,000 items: tuning moves decay and kinds alone
+MODELS: Mapping[str, Any] = {
+    "itemknn": ItemKnn(),
+    "ease": Ease(l2=100.0, near=60),  # 30,000 items: tuning moves decay and kinds alone
+}
 
 
 def read() -> tuple[Events, Events]:
@@ -63,7 +67,7 @@ def ways(model: Any, fold: Any, features: Features, rng: np.random.Generator) ->
     buys = replace(fixed, train=fold.train.take(fold.train.kind == KINDS.index("buy")))
     return {
         "learned": model.tuned(fixed, features, rng=rng),
-        "equal": replace(model.tuned(one_kind, features, rng=rng), kinds={}, heard={}),
+        "equal": replace(model.tuned(one_kind, features, rng=rng), kinds={}, heard={}, conversion={}),
         "buys alone": replace(model.tuned(buys, features, rng=rng), kinds=NOTHING, heard=NOTHING),
     }
 

@@ -130,7 +130,7 @@ def measured(
     name: str, recipe: Callable[[Path], Recipe], *, engines: Sequence[str] = (), peers: Sequence[str] = (),
     content: bool = True, settings: Mapping[str, Any] | None = None, apart: bool = False,
 ) -> Callable[[Path, Sequence[int], bool], dict[str, Any]]:  # fmt: skip
-    """One table: `auto` and what it tried; by ids alone where there is content; peers; more seeds of our own."""
+    """One table: `auto`; on the first seed by ids alone too, where there is content, and peers; on the others it alone."""
 
     def table(folder: Path, seeds: Sequence[int], with_peers: bool) -> dict[str, Any]:
         done: dict[str, Any] = {}
@@ -138,14 +138,13 @@ def measured(
         for seed in seeds:
             auto = RECOMMENDERS.make("auto", settings or {})
             models: dict[str, Any] = {"auto": auto}
-            if content:
-                models["auto, ids alone"] = IdsAlone(auto)
-            asked = Peers(peers if with_peers and seed == seeds[0] else (), seed, apart)
-            if seed == seeds[0]:
-                models |= named(*engines)
+            first = seed == seeds[0]
+            asked = Peers(peers if with_peers and first else (), seed, apart)
+            if first:
+                models |= ({"auto, ids alone": IdsAlone(auto)} if content else {}) | named(*engines)
             one = run(recipe(folder), models | asked.models(), seed=seed, apart=apart)
             one["results"][0] = {**one["results"][0], "chose": one["results"][0]["model"], "model": "auto"}
-            if seed == seeds[0]:
+            if first:
                 done = {**one, "peers": asked.notes}
             for row in one["results"]:
                 values = by_seed.setdefault(row["model"], {})

@@ -1,4 +1,4 @@
-"""Local ridge regression against its own definition, dropout against dropping out, and what kinds of events count."""
+"""Local ridge regression against its own definition, dropout against dropping out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sensorium.data.events import Events, Fold
+from sensorium.data.events import Events
 from sensorium.data.vectors import Vectors
-from sensorium.errors import RecipeError
 from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
 from sensorium.models.itemknn import ItemKnn
-from sensorium.models.kinds import counted
 from sensorium.models.local import local_ridge, neighbours, scattered
 from sensorium.models.model import Features
-from sensorium.models.tuning import tuned_linear
 
 RNG = np.random.default_rng
 
@@ -96,50 +93,6 @@ def test_dropout_is_the_mean_over_choices_left_out() -> None:
     events = Events.of(user.tolist(), chosen.tolist(), users=30, items=4)
     model = Ease(l2=2, dropout=p).fit(events, Features(Vectors.absent(4, 1, "none")), rng=RNG(0))
     np.testing.assert_allclose(model.weights[others, item], expected, atol=0.02)
-
-
-def shop() -> Events:
-    """Each person views item u % 3 + 3 (noise) and buys u % 3, then the buy's partner u % 3 + 6."""
-    user, item, kind = [], [], []
-    for u in range(60):
-        for step, (what, how) in enumerate([(3 + (u * 7 + u // 3) % 3, 0), (u % 3, 1), (6 + u % 3, 1)]):
-            user.append(u)
-            item.append(what)
-            kind.append(how)
-            del step
-    return Events.of(user, item, users=60, items=9, kind=kind, kinds=("view", "buy"))
-
-
-def test_kinds_count_what_they_are_said_to() -> None:
-    events, features = shop(), Features(Vectors.absent(9, 1, "none"))
-    buys = events.take(events.kind == 1)
-    silent = Ease(l2=1, kinds={"view": 0.0}, heard={"view": 0.0}).fit(events, features, rng=RNG(0))
-    alone = Ease(l2=1).fit(buys, features, rng=RNG(0))
-    histories = events.histories([0, 1, 2])
-    bought = [0, 1, 2, 6, 7, 8]
-    scores = alone.score(buys.histories([0, 1, 2]))
-    assert np.array_equal(silent.score(histories)[:, bought], scores[:, bought])
-    half = counted(events, 0.0, {"view": 0.5}).matrix(1.0).toarray()
-    assert half[0, 3:6].sum() == 0.5
-    assert half[0, 0] == 1
-    model = Ease(l2=1, heard={"view": 0.0, "buy": 2.0}).fit(events, features, rng=RNG(0))
-    parts = model.parts(events.histories([0]), np.arange(9))
-    np.testing.assert_allclose(parts.values.sum((1, 2)) + parts.base, model.score(events.histories([0]))[0], atol=1e-5)
-    assert not parts.values[:, 0].any()  # the view is heard as nothing
-
-
-def test_tuning_learns_that_views_are_noise() -> None:
-    events, features = shop(), Features(Vectors.absent(9, 1, "none"))
-    last = np.arange(len(events)) % 3 == 2
-    fold = Fold(events.take(~last | (events.user < 30)), events.take(last & (events.user >= 30)))
-    tuned = tuned_linear(Ease(l2=1, heard={"view": 1.0}), fold, features, {"decay": (1.0, 0.8)})
-    assert tuned.heard["view"] <= 1.0
-    assert set(tuned.kinds) <= {"view"}
-
-
-def test_a_kind_below_zero_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"kinds\.view = -1"):
-        Ease(kinds={"view": -1.0})
 
 
 def test_the_walk_is_the_product_of_its_steps() -> None:

@@ -46,6 +46,7 @@ class Directed:
     strength: float = 0.0
     kinds: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
+    conversion: Mapping[str, float] = field(default_factory=dict)
     keep: int = 0
     near: int = 200
     dense_items: int = 5_000
@@ -54,7 +55,7 @@ class Directed:
     def __post_init__(self) -> None:
         within(self, l2=(0, INF), dropout=(0, 0.99), decay=(0, 1), past=(0, 1), ahead=(0, 1))
         within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF))
-        check_kinds("directed", self.kinds, self.heard)
+        check_kinds("directed", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         _, known = crowd_known(events, events.items)
@@ -63,7 +64,8 @@ class Directed:
     def over(self, events: Events, features: Features, lift: Lift) -> LinearModel:
         """The model on a lift that is there already."""
         weights = kept(self.solved(events, np.flatnonzero(lift.known >= 0)), self.keep)
-        return LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        model = LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        return model.leaning(events, self.conversion)
 
     def solved(self, events: Events, rows: Rows) -> Floats | sparse.csr_array:
         """The matrix from past to future of the items `rows` (K,), dense or, where they are many, sparse (K, K)."""

@@ -34,7 +34,7 @@ class Ease:
     1 on average). `content` adds content · V Vᵀ to the Gram matrix, so that the vectors V of the items speak like that many
     more people: B is drawn to what is alike. `strength` lets the weights of events count (0: what was done counts, not
     how strongly), and `kinds` what an event of a kind counts; scoring multiplies the history, decayed by `decay` a step
-    back, with B, `heard` being what the kinds count there.
+    back, with B, `heard` being what the kinds count there and `conversion` how far an item's rate of a kind does.
 
     Up to `dense_items` items the solution is exact. Beyond, each column is solved on the `near` items most alike with it
     (see local.py): ten times as fast, sparse, and nearly as good where items meet often (Amazon Beauty), but blind to
@@ -55,6 +55,7 @@ class Ease:
     content: float = 0.0
     kinds: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
+    conversion: Mapping[str, float] = field(default_factory=dict)
     keep: int = 0
     near: int = 200
     dense_items: int = 20_000
@@ -63,7 +64,7 @@ class Ease:
     def __post_init__(self) -> None:
         within(self, l2=(0, INF), dropout=(0, 0.99), decay=(0, 1), degree=(0, 1), content=(0, INF))
         within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF))
-        check_kinds("ease", self.kinds, self.heard)
+        check_kinds("ease", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         _, known = crowd_known(events, events.items)
@@ -72,7 +73,8 @@ class Ease:
     def over(self, events: Events, features: Features, lift: Lift) -> LinearModel:
         """The model on a lift that is there already."""
         weights = kept(self.solved(events, features, np.flatnonzero(lift.known >= 0)), self.keep)
-        return LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        model = LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        return model.leaning(events, self.conversion)
 
     def solved(self, events: Events, features: Features, rows: np.ndarray) -> Floats | sparse.csr_array:
         """The matrix B of the items `rows` (K,), dense or, where they are many, sparse (K, K)."""

@@ -17,7 +17,7 @@ from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.kinds import check_kinds, counted, walked
 from sensorium.models.linear import LinearModel, crowd_known, quieter
 from sensorium.models.model import Features
-from sensorium.models.tuning import asked_at_once, unasked_kinds
+from sensorium.models.tuning import asked_at_once
 from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
@@ -37,7 +37,8 @@ class ItemKnn:
     `weighting` of the matrix of people by items: `plain`, `tfidf` (rare items, modest people count more) or `bm25`. With
     `rp3` it is a walk instead: from item to a person who chose it, to an item they chose, divided by that item's
     popularity ^ `popular`. `degree` counts a person with n items n^−degree times (on top of the walk's own 1 ÷ n). `kinds`
-    and `heard` are what events of a kind count where the matrix is learnt, and in a history (see kinds.py). An item that the crowd does not know is what its content says (`kin`).
+    and `heard` are what events of a kind count where the matrix is learnt, and in a history, `conversion` how far an
+    item's rate of a kind counts (see kinds.py). An item that the crowd does not know is what its content says (`kin`).
 
     **Cost** one sparse product XᵀX. **Source** M. Deshpande, G. Karypis, "Item-based top-N recommendation
     algorithms" (2004); shrinkage: R. Bell, Y. Koren (2007).
@@ -52,11 +53,12 @@ class ItemKnn:
     popular: float = 0.6
     kinds: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
+    conversion: Mapping[str, float] = field(default_factory=dict)
     kin: Kin = field(default_factory=Kin)
 
     def __post_init__(self) -> None:
         within(self, k=(1, INF), shrink=(0, INF), decay=(0, 1), degree=(0, 2), popular=(0, 2))
-        check_kinds("itemknn", self.kinds, self.heard)
+        check_kinds("itemknn", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:
         _, known = crowd_known(events, events.items)
@@ -66,7 +68,8 @@ class ItemKnn:
         """The model on a lift that is there already."""
         together = overlap(self.matrix(events, np.flatnonzero(lift.known >= 0)), self.weighting, self.degree)
         weights = _column_best(self.similarity(*together), self.k)
-        return LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        model = LinearModel(weights, lift, self.decay, self.strength, dict(self.heard))
+        return model.leaning(events, self.conversion)
 
     def matrix(self, events: Events, rows: Rows) -> sparse.csr_array:
         """Who did what with the items `rows`, by kind (U, K)."""
@@ -108,14 +111,13 @@ class ItemKnn:
             key = repr((one.weighting, one.degree, dict(one.kinds), one.shrink, one.k, popular))
             wanted[key] = one
             model = LinearModel(weights(key), lifts(one.kin), one.decay, one.strength, dict(one.heard))
+            model = model.leaning(fold.train, one.conversion)
             return rank_targets(model.score, fold, features.people, most=most).ndcg()
 
         best, height = climb(self, GRID, value)
         if best.weighting == "rp3":
             best, height = climb(best, {"popular": (0.3, 0.8, 1.0)}, value)
-        others = unasked_kinds(fold)
-        if others:
-            best, height = walked(best, height, ("heard", "kinds"), others, value)
+        best, height = walked(best, height, fold, value)
         kin, _ = warmest(best.kin, lambda kin: value(replace(best, kin=kin)), height, features)
         return replace(best, kin=kin)
 

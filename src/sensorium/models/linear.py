@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from sensorium.arrays import Floats, Rows, best, slices
 from sensorium.data.events import Events, Histories
 from sensorium.models.content import carried
 from sensorium.models.kin import Lift
-from sensorium.models.kinds import counted, heard
+from sensorium.models.kinds import conversion, counted, heard
 from sensorium.models.local import scattered
 from sensorium.models.model import Features, Parts
 
@@ -33,6 +34,18 @@ class LinearModel:
     heard: dict[str, float] = field(
         default_factory=dict
     )  # what an event of a kind counts in a history, 1 where not named
+
+    def leaning(self, events: Events, powers: Mapping[str, float]) -> LinearModel:
+        """The same with each known item's column times its rate of a kind of event (see kinds.conversion)."""
+        if not any(powers.values()):
+            return self
+        factor = conversion(events, powers)[np.flatnonzero(self.lift.known >= 0)]
+        if not isinstance(self.weights, sparse.csr_array):
+            return replace(self, weights=self.weights * factor)
+        shape, indices, indptr = self.weights.shape, self.weights.indices, self.weights.indptr
+        return replace(
+            self, weights=sparse.csr_array((self.weights.data * factor[indices], indices, indptr), shape=shape)
+        )
 
     @functools.cached_property
     def through(self) -> Floats:

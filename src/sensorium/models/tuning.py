@@ -7,17 +7,15 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from sensorium.data.events import Fold
 from sensorium.models.choose import PEOPLE, climb
 from sensorium.models.kin import Kin, warmest
-from sensorium.models.kinds import positive_kinds, walked
+from sensorium.models.kinds import walked
 from sensorium.models.linear import LinearModel, crowd_known
 from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
-SCORED = ("decay", "heard", "kin")  # settings that the matrix does not depend on
+SCORED = ("decay", "heard", "conversion", "kin")  # settings that the matrix does not depend on
 CELLS = 20_000_000  # scores of one ranking up to which more people than PEOPLE are asked
 Grid = Mapping[str, Sequence[Any]]
 
@@ -25,15 +23,6 @@ Grid = Mapping[str, Sequence[Any]]
 def asked_at_once(fold: Fold) -> int:
     """How many people validation asks: more where catalogues are small, which costs nothing and tells more."""
     return max(PEOPLE, CELLS // max(fold.train.items, 1))
-
-
-def unasked_kinds(fold: Fold) -> list[str]:
-    """The kinds of events that are learnt from beside the one that most held-out events are of; none where all are alike."""
-    kinds = positive_kinds(fold.train)
-    if len(kinds) < 2 or not len(fold.held_out):
-        return []
-    held = np.bincount(fold.held_out.kind, minlength=len(fold.held_out.kinds))
-    return [kind for kind in kinds if kind != fold.held_out.kinds[int(held.argmax())]]
 
 
 def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) -> Any:
@@ -56,7 +45,7 @@ def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) ->
     def made(one: Any) -> LinearModel:
         plain = replace(one, **{name: getattr(settings, name) for name in SCORED})
         wanted[repr(plain)] = plain
-        return replace(fitted(repr(plain)), decay=one.decay, heard=dict(one.heard))
+        return replace(fitted(repr(plain)), decay=one.decay, heard=dict(one.heard)).leaning(fold.train, one.conversion)
 
     def height(model: LinearModel) -> float:
         return rank_targets(model.score, fold, features.people, most=most).ndcg()
@@ -67,9 +56,7 @@ def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) ->
     best, reached = settings, -1.0
     for grid in grids:
         best, reached = climb(best, grid, value)
-    others = unasked_kinds(fold)
-    if others:
-        best, reached = walked(best, reached, ("heard", "kinds"), others, value)
+    best, reached = walked(best, reached, fold, value)
     model = made(best)
 
     def borrowing(kin: Kin) -> float:
