@@ -27,7 +27,7 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.evaluate.offline import evaluate
 from sensorium.evaluate.run import parted
 from sensorium.models.model import Features
-from sensorium.recipe import RECOMMENDERS, Recipe, recipe_of
+from sensorium.recipe import RECOMMENDERS, Recipe, read_recipe_text, recipe_of
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SENSORIUM_DATA", HERE.parent.parent / "shared" / "data"))
@@ -348,11 +348,40 @@ def knockout(name: str, by: str) -> Callable[[Path], dict[str, Any]]:
     return measured
 
 
+CONTENT_1M = {
+    "generated text, posters, genres": 'text = ["title", "generated_text"]\nimage = "poster"\nattributes = { genres = "list" }',
+    "plots, posters, genres": 'text = ["title", "overview"]\nimage = "poster"\nattributes = { genres = "list" }',
+    "titles and genres": 'text = ["title"]\nattributes = { genres = "list" }',
+}
+
+
+def knockout_1m(folder: Path) -> dict[str, Any]:
+    """MovieLens-1M by what is known of its films; within each, every modality taken away, and alone."""
+    from tables import UNORDERED, shuffled
+
+    home = DATA / "movielens-1m"
+    if not home.is_dir():
+        sys.exit(f"skipped: no {home}")
+    split = "\n".join(f'{part} = "{shuffled(home, part, folder)}"' for part in ("train", "test"))
+    out: dict[str, Any] = {}
+    for name, columns in CONTENT_1M.items():
+        text = f'[items]\nfiles = "{home}/items.csv"\n{columns}\n[split]\n{split}\n'
+        recipe = read_recipe_text(text, folder=folder, where=name)
+        done = run(recipe, {"auto": RECOMMENDERS.make("auto", UNORDERED)}, knockout=True)
+        metrics = {m: done["results"][0]["metrics"][m] for m in ("recall@20", "ndcg@20", "ndcg@10")}
+        out[name] = {"chose": done["results"][0]["model"], "metrics": metrics, "knockout": done["knockout"]}
+        print(f"  {name}: {metrics}, nothing known {done['knockout']['none']}", flush=True)
+        for modality in done["knockout"]["modalities"]:
+            print(f"    without {modality}: {done['knockout']['without'].get(modality)}", flush=True)
+    return out
+
+
 NAMES: Mapping[str, Callable[[Path], dict[str, Any]]] = {
     "movielens": movielens, "movielens-cold": movielens_cold,
     "hm-purchases": hm, "hm-cold": hm_cold,
     "movielens-thin": thin, "amazon-office": office, "amazon-beauty": beauty,
     "knockout-movielens": knockout("movielens-100k", "time"),
+    "knockout-movielens-1m": knockout_1m,
     "knockout-hm": knockout("hm-purchases", "leave-last-out"),
 }  # fmt: skip
 
