@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sensorium.evaluate.metrics import accuracy
 from sensorium.models.hybrid import LOSSES, OPTIMIZERS, Hybrid
 from sensorium.models.hybrid.factors import Factors, Given
 from sensorium.models.hybrid.ranks import auc
+from sensorium.models.hybrid.tables import Table
 from sensorium.models.hybrid.training import Samples, strata
 from sensorium.models.hybrid.vocabulary import Vocabulary
 
@@ -33,6 +35,10 @@ def stripes(users: int = 20, items: int = 12) -> tuple[sparse.coo_array, sparse.
             item.append(i)
     train = sparse.coo_array((np.ones(len(user), np.float32), (user, item)), shape=(users, items))
     return train, sparse.coo_array((np.ones(users, np.float32), (np.arange(users), missed)), shape=(users, items))
+
+
+def reversed_rows(table: Table) -> Table:
+    return Table(*(part[::-1].copy() for part in (table.value, table.second, table.first, table.power)))
 
 
 def before_and_after(settings: Hybrid, matrix: sparse.coo_array, given: Given | None = None, seed: int = 0):
@@ -184,6 +190,38 @@ def test_two_threads_give_the_same_bytes_and_the_answer(loss: str, optimizer: st
     for name in ("users", "items"):
         assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
     assert accuracy(one.ranks(test, train), [1]).means()["precision@1"] >= 0.9
+
+
+def test_two_threads_are_one_where_there_is_little_to_share_out() -> None:
+    train, _ = stripes(40, 16)
+    settings = Hybrid(size=4, loss="warp", epochs=3)
+    one, two = (replace(settings, threads=threads).factors(train, rng=RNG(3)) for threads in (1, 2))
+    assert one.items.tobytes() == two.items.tobytes()
+
+
+def test_two_threads_share_out_what_is_plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.models.hybrid.training.SHARE", 16)
+    monkeypatch.setattr("sensorium.models.hybrid.training.SLICES", 1)
+    train, test = stripes(40, 16)
+    settings = Hybrid(size=4, loss="warp", epochs=40, threads=2, learning_rate=0.1)
+    one, other = (settings.factors(train, rng=RNG(3)) for _ in range(2))
+    alone = replace(settings, threads=1).factors(train, rng=RNG(3))
+    assert one.items.tobytes() == other.items.tobytes() != alone.items.tobytes()
+    assert auc(one.ranks(test, train), 16, train).mean() >= 0.95
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_kernel_without_features_does_what_the_one_with_them_does(loss: str) -> None:
+    train, _ = stripes()
+    settings = Hybrid(size=4, loss=loss, epochs=3, full=0, block=10_000)  # type: ignore[arg-type]
+    start = settings.factors(train, epochs=0, rng=RNG(0))
+    # The rows of the items' table in another order: nothing else differs, and each is looked up by its place.
+    turned = replace(start, item_table=reversed_rows(start.item_table))
+    features = sparse.eye_array(12, format="csr")[::-1]
+    plain = start.updated(train, rng=RNG(1))
+    looked_up = turned.updated(train, Given(items=features), rng=RNG(1))
+    np.testing.assert_allclose(plain.items, looked_up.items, atol=1e-5)
+    np.testing.assert_allclose(plain.users, looked_up.users, atol=1e-5)
 
 
 def test_strata_share_no_row_and_lose_no_sample() -> None:

@@ -3,7 +3,8 @@
 Threads never race. People and items are dealt at random into as many groups as there are threads; in each of that many
 rounds a thread has one group of people and one of items to itself, and draws what to compare with from its own items.
 Rows that several entities share are copied for each thread and their changes summed, in order, after each block. So the
-same seed and the same number of threads give the same bytes, whatever the machine does.
+same seed and the same number of threads give the same bytes, whatever the machine does. Where too few samples are there
+to share out, one thread does it all, for it is faster.
 
 **Source** R. Gemulla et al., "Large-scale matrix factorization with distributed stochastic gradient descent" (2011).
 """
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sensorium.models.hybrid.hybrid import Hybrid
 
 BITS = 1 << 28  # bytes that a table of who had what may take; beyond it rows are searched
+SHARE = 16_384  # samples of a slice for each thread where rows are not shared; below that one thread is faster
+SLICES = 16  # of a pass, at least, for threads to be worth their strata; fewer cost accuracy
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,9 @@ class Learner:
         self.columns, place = np.unique(shared.indices, return_inverse=True)
         self.shared = (shared.indptr, place.astype(np.int32), shared.data)
         self.blocked = len(self.columns) > 0 or self.entities.dense.shape[1] > 0 or self.l2 > 0
+        # Whether every entity is its own row, by its number, and nothing else.
+        self.alone = not len(self.columns) and not self.has_dense
+        self.alone &= np.array_equal(self.own, np.arange(len(self.own))) and bool((self.weight == 1).all())
         self.state: Floats = np.zeros((0, 0, 0), np.float32)
         self.before, self.copies = self.state, [self.state]
         self.base: Floats = np.zeros((0, 0), np.float32)
@@ -99,9 +105,11 @@ class Learner:
             self.slope[:] = 0
         self.before = self.state[self.columns]
         self.copies = [self.before.copy() for _ in range(count)]
-        return [
-            Side(self.own, self.weight, *self.shared, self.state, copy, self.base, self.slope) for copy in self.copies
-        ]
+        own, weight = (None, None) if self.alone else (self.own, self.weight)
+        base, slope = (self.base, self.slope) if self.has_dense else (None, None)
+        starts, columns, data = self.shared if len(self.columns) else (None, None, None)
+        shared = self.copies if len(self.columns) else [None] * count
+        return [Side(own, weight, starts, columns, data, self.state, rows, base, slope) for rows in shared]
 
     def close(self, lengths: float) -> None:
         """Ends a block: the threads' changes of shared rows are summed, the dense part moves, the penalty shrinks."""
@@ -167,14 +175,17 @@ def train(
     step = Step(how, rate, rho, epsilon, np.float32(BETA1), np.float32(BETA2), decays)
     call = _caller(samples, people, things, settings, step)
     liked = samples if settings.loss == "logistic" else samples.take(np.flatnonzero(samples.target > 0))
+    blocked = people.blocked or things.blocked
     groups = settings.threads
+    if not (blocked or settings.hogwild) and len(liked.user) < SLICES * SHARE * groups:
+        groups = 1  # too little to share out: dealing and handing over would take longer than learning
     counts = tuple(
         np.bincount(column, minlength=len(side.entities))
         for column, side in ((liked.user, people), (liked.item, things))
     )
     # A slice must be short, for its people meet only the items of one group, and long enough to be worth its dealing.
-    length = max(settings.block * groups, sum(map(len, counts)) // 2)
-    if (groups == 1 or settings.hogwild) and not (people.blocked or things.blocked):
+    length = max((settings.block if blocked else SHARE) * groups, sum(map(len, counts)) // 2)
+    if (groups == 1 or settings.hogwild) and not blocked:
         length = max(len(liked.user), 1)
     with ThreadPoolExecutor(groups) as threads:
         for epoch in range(epochs):
