@@ -64,6 +64,26 @@ def same(one: Recipe, two: Recipe) -> bool:
     return dataclasses.replace(one, **plain) == dataclasses.replace(two, **plain)
 
 
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_every_recommender_is_dumped_under_its_name(name):
+    recipe = read_recipe_text(f'[recommender]\nname = "{name}"')
+    assert RECOMMENDERS.name_of(recipe.recommender) == name
+    assert same(recipe, read_recipe_text(dump(recipe)))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("ease", "l2 = inf"), ("ials", "alpha = nan"), ("hybrid", "learning_rate = inf"),
+        ("blend", "weights = { ease = -1 }"), ("blend", "weights = { ease = nan }"),
+        ("blend", "by_length = { 5 = { ease = inf } }"),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_model_can_use_is_one_line(name, setting):
+    with pytest.raises(RecipeError, match="should be a number"):
+        read_recipe_text(f'[recommender]\nname = "{name}"\n{setting}')
+
+
 @pytest.mark.parametrize(
     "text", [FULL, "", '[split]\ntrain = "a"\ntest = ["b", "c"]', '[fusion]\nname = "concat"\nsize = 9']
 )

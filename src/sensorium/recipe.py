@@ -57,9 +57,10 @@ class Classes(Mapping[str, Any]):
 
     def name_of(self, settings: Any) -> str:
         """The name under which the class of some settings stands here. **Raises** RecipeError where it does not."""
-        kind = f"{type(settings).__module__.removeprefix('sensorium.')}:{type(settings).__name__}"
+        module, kind = type(settings).__module__.removeprefix("sensorium."), type(settings).__name__
         for name, place in self._places.items():
-            if place == kind:
+            home, _, thing = place.partition(":")
+            if thing == kind and f"{module}.".startswith(f"{home}."):  # of a package, the module inside it
                 return name
         raise RecipeError(f"{type(settings).__name__} stands in no table of recipe.py")
 

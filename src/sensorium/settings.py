@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -29,10 +30,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def within(settings: object, **limits: tuple[float, float]) -> None:
-    """**Raises** RecipeError for a field of `settings` outside its limits (least, most), both allowed, or not a number."""
+    """**Raises** RecipeError for a field of `settings` outside its limits (least, most), both allowed, or not finite."""
     for name, (least, most) in limits.items():
         value = getattr(settings, name)
-        if not least <= value <= most:
+        if not (least <= value <= most and math.isfinite(value)):
             span = f"from {least:g} to {most:g}" if most < INF else f"of at least {least:g}"
             raise RecipeError(f"{type(settings).__name__.lower()}: {name} = {value!r} should be a number {span}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,6 +65,10 @@ class Blend:
         for name in (*self.use, *self.weights, *(name for own in self.by_length.values() for name in own)):
             if name not in (*LINEAR, *LATER):
                 raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, *LATER))}")
+        for weights in (self.weights, *self.by_length.values()):
+            for name, weight in weights.items():
+                if not 0 <= weight < math.inf:
+                    raise RecipeError(f"blend: the weight {weight!r} of {name} should be a number of at least 0")
         for least in self.by_length:
             if not least.isdigit():
                 raise RecipeError(f"blend: by_length has {least!r} where a number of events should stand")
