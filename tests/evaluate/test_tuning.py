@@ -53,6 +53,28 @@ def test_two_sittings_find_what_one_finds(world: tuple[Material, Recipe], tmp_pa
     assert tried.ndcg >= tried.default  # the plain settings were the first trial
 
 
+@pytest.mark.parametrize("killed", [1, 4])
+def test_a_trial_that_was_killed_is_asked_again(
+    world: tuple[Material, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    material, recipe = world
+    whole = tune(material, recipe, tmp_path / "one", models=("itemknn",), trials=6)
+    kind, left = RECOMMENDERS["itemknn"], [killed]
+    fit = kind.fit
+
+    def stopped(self: object, *given: object, **named: object) -> object:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return fit(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "fit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tune(material, recipe, tmp_path / "two", models=("itemknn",), trials=6)
+    assert tune(material, recipe, tmp_path / "two", models=("itemknn",), trials=6) == whole
+
+
 def test_another_test_part_finds_the_same(world: tuple[Material, Recipe], tmp_path: Path) -> None:
     before = tune(*world, tmp_path / "a", models=("itemknn",), trials=6)
     assert tune(*gathered(tmp_path / "b", other_test=True), tmp_path / "b", models=("itemknn",), trials=6) == before

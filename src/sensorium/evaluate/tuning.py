@@ -202,14 +202,15 @@ def _searched(
         raise DataError(f"{folder}: its study of {name} was made on other data, split or seed; name another folder")
     study.set_user_attr("data", data)
     space = SPACES[name]
-    # A trial that was killed is asked again; whatever it had found is lost.
-    for killed in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
-    if not study.trials:
+    state = optuna.trial.TrialState
+    ended = (state.COMPLETE, state.PRUNED)
+    # A trial that was killed is asked again: the sampler draws it anew, the first one is put in line again.
+    for killed in study.get_trials(deepcopy=False, states=(state.RUNNING,)):
+        study.tell(killed.number, state=state.FAIL)
+    if not study.get_trials(deepcopy=False, states=(*ended, state.WAITING)):
         study.enqueue_trial(
             {key: getattr(start, key) for key, span in space.items() if span.holds(getattr(start, key))}
         )
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
     def objective(trial: Any) -> float:
         settings = replace(start, **{key: span.drawn(trial, key) for key, span in space.items()})
@@ -231,7 +232,7 @@ def _searched(
         done = len(study.get_trials(deepcopy=False, states=ended))
         look(done)
     best = study.best_trial
-    first = next((t for t in study.trials if t.number == 0 and t.value is not None), best)
+    first = next((t for t in study.get_trials(deepcopy=False, states=ended) if t.value is not None), best)
     return Tried(
         name, replace(start, **best.params), float(best.value or 0.0), float(first.value or 0.0),
         len(study.get_trials(deepcopy=False, states=ended[:1])), len(study.get_trials(deepcopy=False, states=ended[1:])),
