@@ -19,7 +19,7 @@ from sensorium.checks.worlds import write_demo
 def run(*words: object, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
     place = {"SENSORIUM_CACHE": str(cache)} if cache else {}
     return subprocess.run(
-        [sys.executable, "-m", "sensorium.cli", *map(str, words)], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "sensorium", *map(str, words)], capture_output=True, text=True, timeout=300,
         env={**os.environ, **place}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
