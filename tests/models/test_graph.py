@@ -157,6 +157,15 @@ def test_leading_vectors_span_what_an_exact_decomposition_finds(shape) -> None:
     np.testing.assert_allclose(lengths, np.linalg.svd(matrix.toarray() @ exact.T, compute_uv=False), rtol=0.01)
 
 
+def test_leading_vectors_are_right_to_the_last_where_the_spectrum_is_flat() -> None:
+    matrix = sparse.random_array((900, 700), density=0.02, rng=RNG(2), dtype=np.float32).tocsr()
+    found = leading(matrix, 48)
+    values, axes = np.linalg.svd(matrix.toarray())[1:]
+    assert values[47] > 0.98 * values[50]
+    assert np.linalg.norm(found.T @ axes[:48].T, axis=0).min() > 0.99  # each true vector lies in what was found
+    np.testing.assert_allclose(np.linalg.norm(matrix @ found, axis=0), values[:48], rtol=1e-3)
+
+
 def test_the_strongest_of_a_column_are_kept() -> None:
     weights = RNG(0).integers(0, 5, size=(9, 6)).astype(np.float32)
     kept = strongest_of(sparse.csr_array(weights), 3).toarray()
