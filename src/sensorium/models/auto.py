@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
-from sensorium.models.blend import DEEP, LINEAR, Blend
+from sensorium.models.blend import DEEP, LINEAR, Blend, learnt
 from sensorium.models.choose import PEOPLE
 from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
@@ -75,10 +75,7 @@ class Auto:
         blend = Blend(use=self.use)
         for name in self.allowed(fold.train, features):
             start = time.perf_counter()
-            settings: Any = blend.member(name)
-            if hasattr(settings, "tuned"):
-                settings = settings.tuned(fold, features, rng=rng)
-            models[name] = settings.fit(fold.train, features, rng=rng)
+            settings, models[name] = learnt(blend.member(name), fold, features, rng=rng)
             ranks = rank_targets(models[name].score, fold, features.people, most=PEOPLE)
             trials.append(Trial(name, ranks.ndcg(), ranks.recall(), time.perf_counter() - start, settings))
         if not trials:
@@ -125,5 +122,6 @@ def expected(name: str, events: Events, features: Features) -> float:
     if name in DEEP:
         from sensorium.models.sequence import Sequence
 
-        return Sequence().work / 0.02
+        sequence = Sequence()
+        return sequence.affordable(events, features) * sequence.epoch_work(events, features) / 0.015
     return 3 * ranking

@@ -104,10 +104,11 @@ class Blend:
         out, models = self, {}
         for name in self.use:
             settings = self.member(name)
-            if not self.weights and hasattr(settings, "tuned"):
-                settings = settings.tuned(fold, features, rng=rng)
+            if self.weights:
+                models[name] = settings.fit(fold.train, features, rng=rng)
+            else:
+                settings, models[name] = learnt(settings, fold, features, rng=rng)
             out = replace(out, **{name: settings})  # type: ignore[arg-type]
-            models[name] = settings.fit(fold.train, features, rng=rng)
         return out.weighed(models, fold, features)
 
     def weighed(self, models: Mapping[str, Model], fold: Fold, features: Features) -> Blend:
@@ -167,6 +168,18 @@ class BlendModel:
     def extended(self, features: Features) -> BlendModel:
         """Every member extended."""
         return replace(self, members={name: model.extended(features) for name, model in self.members.items()})
+
+
+def learnt(settings: Any, fold: Fold, features: Features, *, rng: np.random.Generator) -> tuple[Any, Model]:
+    """A member's settings as the fold chooses them, and the model they give of its training part.
+
+    A member whose search ends with that model (`learnt` of its own) is not trained a second time.
+    """
+    if hasattr(settings, "learnt"):
+        return settings.learnt(fold, features, rng=rng)
+    if hasattr(settings, "tuned"):
+        settings = settings.tuned(fold, features, rng=rng)
+    return settings, settings.fit(fold.train, features, rng=rng)
 
 
 def weigh(

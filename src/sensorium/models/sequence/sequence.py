@@ -30,7 +30,7 @@ class Sequence:
     correction; after every event the model must name the next item and, with shares falling by `ahead`, the ones after it.
 
     Training is bounded by `work`, in 10¹² multiply-adds estimated from the sizes of the data, not by a clock: the same
-    data must give the same model on a slow machine. One core does about 0.02 of these a second.
+    data must give the same model on a slow machine. One core does about 0.015 of these a second.
 
     **Source** Kang & McAuley 2018 (SASRec); Klenitskiy & Vasilev 2023 (its softmax); Tikhonovich et al. 2025 (eSASRec).
     """
@@ -41,7 +41,7 @@ class Sequence:
     length: int = 50
     epochs: int = 30
     encoder: Literal["attention", "lstm"] = "attention"
-    learning_rate: float = 0.001
+    learning_rate: float = 0.002
     weight_decay: float = 0.01
     dropout: float = 0.2
     id_dropout: float = 0.1
@@ -51,15 +51,30 @@ class Sequence:
     content_size: int = 128
     exact: int = 5_000
     negatives: int = 1_024
-    tokens: int = 4_096
+    tokens: int = 1_024
     work: float = 6.0
 
     def __post_init__(self) -> None:
         if self.size % self.heads:
             raise RecipeError(f"sequence: size {self.size} is not a multiple of heads {self.heads}; change one of them")
-        for name in ("size", "layers", "heads", "length", "epochs", "content_size", "negatives", "tokens"):
+        for name in (
+            "size", "layers", "heads", "length", "epochs", "content_size", "negatives", "tokens",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"sequence: {name} must be at least 1, not {getattr(self, name)}")
+
+    def epoch_work(self, events: Events, features: Features) -> float:
+        """10¹² multiply-adds of one epoch, with gradients: the network and the softmax for every event, the item table."""
+        count, known = len(events), int(np.count_nonzero(np.bincount(events.item, minlength=events.items)))
+        network = self.layers * (12 * self.size**2 + 2 * self.size * self.length)
+        wide = known if known <= self.exact else self.negatives
+        table = min(known, wide + 2 * self.tokens) * min(features.items.size, self.content_size) * self.size
+        steps = 1 + count / self.tokens
+        return 3e-12 * (count * (network + wide * self.size) + steps * (table + 4 * events.items * self.size))
+
+    def affordable(self, events: Events, features: Features) -> int:
+        """The most epochs that `work` allows, at least one and at most `epochs`."""
+        return min(self.epochs, max(1, int(self.work / self.epoch_work(events, features))))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> SequenceModel:
         """Trains for `epochs`, or for what `work` allows, and keeps the averaged weights."""
@@ -71,22 +86,25 @@ class Sequence:
                 training.epoch()
             return training.model()
 
-    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator, patience: int = 3) -> Sequence:
-        """The same settings with the number of epochs that foretells the fold's targets best (NDCG@10).
+    def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Sequence:
+        """The same settings with the number of epochs that foretells the fold's targets best (NDCG@10)."""
+        return self.learnt(fold, features, rng=rng)[0]
 
-        See `best_epoch` for when it looks and when it ends.
+    def learnt(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> tuple[Sequence, SequenceModel]:
+        """`tuned`, and the model of the fold's training part after that many epochs, which the search holds already.
+
+        See `best_epoch` for when it looks; it ends when two looks in a row were no better.
         """
         from sensorium.models.sequence.training import Training
         from sensorium.train.ranking import rank_targets
 
         with reproducible(rng):
-            training = Training(self, fold.train, features, rng)
-            chosen, _, _ = best_epoch(
-                training,
+            chosen, model, _ = best_epoch(
+                Training(self, fold.train, features, rng),
                 lambda model: rank_targets(model.score, fold, features.people, most=3_000).ndcg(10),
-                patience=patience,
+                patience=2,
             )
-        return replace(self, epochs=chosen)
+        return replace(self, epochs=chosen), model
 
 
 @dataclass(frozen=True)
@@ -176,7 +194,8 @@ class SequenceModel:
 
         from sensorium.models.sequence.net import Histories as Network
 
-        with torch.random.fork_rng(devices=[]):  # building draws random weights, which are then overwritten
+        # Building draws random weights, which are then overwritten. What is built while scoring must stay exportable.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             network = Network(self.settings, len(self.kinds) + 1, self.profile)
         network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return network.eval()

@@ -51,16 +51,7 @@ class Training:
             self.both, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             warmup=min(100, 2 * steps), average=min(max(1 - 1 / steps, 0.9), 0.999),
         )  # fmt: skip
-        self.epochs = min(settings.epochs, max(1, int(settings.work / self._work())))
-
-    def _work(self) -> float:
-        """10¹² multiply-adds of one epoch, with gradients: the network and the softmax for every event, the item table."""
-        s, events, content = self.settings, len(self.histories.item), self.basis.shape[1]
-        network = s.layers * (12 * s.size**2 + 2 * s.size * s.length)
-        wide = len(self.targets) if len(self.targets) <= s.exact else s.negatives
-        table = min(len(self.known), wide + 2 * s.tokens) * content * s.size
-        steps = 1 + events / s.tokens
-        return 3e-12 * (events * (network + wide * s.size) + steps * (table + 4 * self.items.id.weight.numel()))
+        self.epochs = settings.affordable(events, features)
 
     def epoch(self) -> None:
         """One pass over all events, cut into windows and thinned anew."""
