@@ -40,6 +40,12 @@ class Reviews:
     rows: Mapping[str, int]
     vectors: Vectors
 
+    def numbered(self, events: Events) -> Events:
+        """The events with the row of each one's review, which is all that a model needs to read it."""
+        if events.text is None:
+            return events
+        return replace(events, review=np.array([self.rows.get(text, -1) for text in events.text], np.int32))
+
     def view(self, events: Events) -> Vectors:
         """**Shapes** (I, D): only the reviews among `events`, so that nothing of a held-out event shows."""
         out = Vectors.absent(events.items, self.vectors.size, self.vectors.source)
@@ -125,6 +131,9 @@ def encoded(
         disturbed.append(again.views)
         computed |= {f"variant {number} {name}": count for name, count in again.computed.items()}
     reviews, read_reviews = _reviews(dataset.events, recipe, store, progress)
+    if reviews is not None:
+        given = {part: reviews.numbered(events) for part, events in (dataset.given or {}).items()}
+        dataset = replace(dataset, events=reviews.numbered(dataset.events), given=given or dataset.given)
     return Material(
         dataset,
         of_items.views,
@@ -165,7 +174,7 @@ def fused(
     if not views:
         views = {"none": Vectors.absent(events.items, 1, "none")}
     model = fusion.fit(views, events, rng=np.random.default_rng(seed))
-    return model, Features(model.fuse(views), views, people, model.blocks)
+    return model, Features(model.fuse(views), views, people, model.blocks, reviews.vectors if reviews else None)
 
 
 def remembering(capacity: int = 2) -> Fuse:

@@ -22,7 +22,6 @@ from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
 from sensorium.feedback.log import Entry
-from sensorium.models.model import Features
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot
 
@@ -147,7 +146,7 @@ def added(
         if new is None or (new.source, new.size) != (view.source, view.size):
             new = Vectors.absent(len(part), view.size, view.source)
         views[modality] = view.extended(new)
-    features = Features(snapshot.fusion.fuse(views), views, snapshot.features.people, snapshot.features.blocks)
+    features = replace(snapshot.features, items=snapshot.fusion.fuse(views), views=views)
     events = snapshot.events.resized(snapshot.events.users, len(catalog))
     model = snapshot.model.extended(features)
     return replace(snapshot, catalog=catalog, views=views, features=features, events=events, model=model), list(

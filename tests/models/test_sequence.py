@@ -245,3 +245,73 @@ def test_pieces_of_training():
     assert abs(np.mean(((tall.items.values - centre) @ basis) ** 2) - 1) < 1e-3
     blocks = replace(tall, blocks={"image": slice(0, 3), "text": slice(3, 6)})
     assert set(np.abs(reduced(blocks, 2)[1]).argmax(axis=0)) == {0, 3}
+
+
+def told(by):
+    """Everybody does one of four things, then 4 or 5: which, their review of the first thing says, or their rating of it."""
+    rng = np.random.default_rng(2)
+    first, turn = rng.integers(4, size=90), rng.integers(2, size=90)
+    said = by == "review"
+    events = Events.of(
+        np.repeat(np.arange(90), 2), np.stack([first, 4 + turn], axis=1).ravel(), users=90, items=6,
+        kinds=("rating",), weight=np.stack([np.ones(90) if said else 2.0 * turn, np.ones(90)], axis=1).ravel(),
+    )  # fmt: skip
+    written = np.stack([turn + 2 * rng.integers(5, size=90), np.full(90, -1)], axis=1).ravel()
+    vectors = rng.normal(size=(10, 7)) + 6 * np.eye(2)[np.arange(10) % 2] @ np.eye(7)[:2]
+    reviews = Vectors(vectors.astype(np.float32), np.ones(10, bool), "words")
+    events = replace(events, review=written.astype(np.int32)) if said else events
+    return events, replace(bare(6), reviews=reviews if said else None), turn
+
+
+@pytest.mark.parametrize("by", ["review", "rating"])
+@pytest.mark.parametrize("encoder", ["attention", "lstm"])
+def test_what_was_said_of_the_last_thing_decides_the_next(by, encoder):
+    events, features, turn = told(by)
+    settings = replace(SMALL, epochs=60, tokens=60, encoder=encoder)
+    model = fitted(settings, events, features)
+    asked = events.histories(np.arange(90))
+    scores = model.score(asked.only(asked.back == 1))
+    assert (scores.argmax(axis=1) == 4 + turn).mean() > 0.95
+    # to whom neither is shown, all who did the same are alike: nobody is told from the other
+    mute = replace(events, weight=np.ones(180, np.float32))
+    deaf = fitted(settings, mute, replace(features, reviews=None))
+    alike = mute.histories(np.arange(90))
+    scores = deaf.score(alike.only(alike.back == 1))
+    for thing in range(4):
+        lines = scores[alike.item[::2] == thing]
+        np.testing.assert_allclose(lines, lines[:1].repeat(len(lines), axis=0), atol=1e-4)
+
+
+def test_no_place_reads_the_review_of_what_it_must_name():
+    import torch
+
+    events, features, _ = told("review")
+    network = fitted(replace(SMALL, epochs=2), events, features).network
+    items, none, weight = torch.ones(1, 4, 16), torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4)
+    width = network.review.in_features
+    said, other = torch.zeros(1, 4, width), torch.zeros(1, 4, width)
+    other[:, 2] = 5.0
+    one, two = (network(items, none, none, weight, review=review)[0].detach() for review in (said, other))
+    np.testing.assert_allclose(one[:3], two[:3], atol=1e-6)  # place 2 names event 2
+    assert not np.allclose(one[3], two[3], atol=1e-3)
+
+
+def test_reviews_survive_saving_and_export_and_what_is_new_says_nothing(tmp_path):
+    pytest.importorskip("onnx", reason="export needs the extra 'export'")
+    from onnxruntime import InferenceSession
+
+    from sensorium.plain import load_value, save_value
+
+    events, features, _ = told("review")
+    model = fitted(replace(SMALL, epochs=2), events, features)
+    histories = events.histories([0, 1, -1])
+    save_value(model, tmp_path / "model.safetensors")
+    back = load_value(tmp_path / "model.safetensors", SequenceModel)
+    np.testing.assert_array_equal(back.score(histories), model.score(histories))
+    session = InferenceSession(str(model.export(tmp_path / "model.onnx")))
+    given = model.inputs(histories)
+    assert given["review"].any()
+    np.testing.assert_allclose(session.run(["scores"], given)[0], model.score(histories), atol=1e-4)
+    unwritten = replace(histories, review=np.full(len(histories.item), -1, np.int32))
+    assert not model.inputs(unwritten)["review"].any()
+    np.testing.assert_array_equal(model.score(unwritten), model.score(replace(histories, review=None)))

@@ -42,6 +42,7 @@ class Events:
     kinds: tuple[str, ...] = ("view",)
     timed: bool = True
     text: NDArray[np.object_] | None = None  # the words of a review, None where there are none
+    review: NDArray[np.int32] | None = None  # their row in the table of review vectors (Features.reviews), −1: none
 
     def __post_init__(self) -> None:
         for name in ("item", "kind", "value", "weight", "time"):
@@ -74,8 +75,9 @@ class Events:
     def take(self, chosen: NDArray[np.bool_] | Rows) -> Events:
         """Some of the events, by mask or by ascending places; the counts of people and items stay."""
         text = None if self.text is None else self.text[chosen]
+        review = None if self.review is None else self.review[chosen]
         columns = {name: getattr(self, name)[chosen] for name in ("user", "item", "kind", "value", "weight", "time")}
-        return replace(self, text=text, **columns)
+        return replace(self, text=text, review=review, **columns)
 
     def resized(self, users: int, items: int) -> Events:
         """The same events in a world with more people and items."""
@@ -91,12 +93,16 @@ class Events:
         if self.text is not None or later.text is not None:
             texts = [e.text if e.text is not None else np.full(len(e), None, object) for e in (self, later)]
             text = np.concatenate(texts)[order]
+        review = None
+        if self.review is not None or later.review is not None:
+            rows = [e.review if e.review is not None else np.full(len(e), -1, np.int32) for e in (self, later)]
+            review = np.concatenate(rows)[order]
         return Events(
             user=np.concatenate([self.user, later.user])[order], item=np.concatenate([self.item, later.item])[order],
             kind=np.concatenate([self.kind, moved])[order], value=np.concatenate([self.value, later.value])[order],
             weight=np.concatenate([self.weight, later.weight])[order], time=time[order],
             users=max(self.users, later.users), items=max(self.items, later.items), kinds=kinds,
-            timed=self.timed and later.timed, text=text,
+            timed=self.timed and later.timed, text=text, review=review,
         )  # fmt: skip
 
     @cached_property
@@ -129,6 +135,7 @@ class Events:
         return Histories(
             start=start, item=self.item[place], kind=self.kind[place], weight=self.weight[place],
             time=self.time[place], now=now, kinds=self.kinds, user=users, profile=profile, timed=self.timed,
+            review=None if self.review is None else self.review[place],
         )  # fmt: skip
 
     def matrix(self, strength: float = 0.0) -> sparse.csr_array:
@@ -159,6 +166,7 @@ class Histories:
     user: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
     profile: Floats | None = None
     timed: bool = True
+    review: NDArray[np.int32] | None = None  # (N,), see Events.review
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -183,6 +191,7 @@ class Histories:
             self, start=start, item=self.item[place], kind=self.kind[place], weight=self.weight[place],
             time=self.time[place], now=self.now[rows], user=self.user[rows] if len(self.user) else self.user,
             profile=None if self.profile is None else self.profile[rows],
+            review=None if self.review is None else self.review[place],
         )  # fmt: skip
 
     def only(self, keep: NDArray[np.bool_]) -> Histories:
@@ -190,6 +199,7 @@ class Histories:
         counts = np.zeros(len(self), np.int64)
         np.add.at(counts, self.row[keep], 1)
         columns = {name: getattr(self, name)[keep] for name in ("item", "kind", "weight", "time")}
+        columns["review"] = None if self.review is None else self.review[keep]
         return replace(self, start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), **columns)
 
     def last(self, count: int) -> Histories:

@@ -20,12 +20,14 @@ class Features:
     `items` (I, D) is the fused space; `views` the encoders' vectors by modality (I, D_m), of which fused is made;
     `people` (U, P) what people say of themselves. `blocks` names the columns of `items` that one modality filled,
     where fusion keeps them apart (concatenation does), so that a dot product splits exactly into modalities.
+    `reviews` (R, D_t) are the vectors of what people wrote, a row a text; an event names its row (Events.review).
     """
 
     items: Vectors
     views: Mapping[str, Vectors] = field(default_factory=dict)
     people: Vectors | None = None
     blocks: Mapping[str, slice] = field(default_factory=dict)
+    reviews: Vectors | None = None
 
     def without_content(self) -> Features:
         """The same world seen by ids alone."""

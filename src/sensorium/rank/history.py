@@ -100,6 +100,9 @@ def history_of(
     item = np.concatenate([events.item[mine], np.array([act.item for act in fresh], np.int32)])
     kind = np.concatenate([events.kind[mine], np.array([kinds.index(act.kind) for act in fresh], np.int16)])
     weight = np.concatenate([events.weight[mine], np.array([act.weight for act in fresh], np.float32)])
+    review = None
+    if events.review is not None:  # what was written since the last training has no row yet
+        review = np.concatenate([events.review[mine], np.full(len(fresh), -1, np.int32)])[order]
     profile = None
     if people is not None:
         inside = 0 <= user < len(people)
@@ -107,7 +110,7 @@ def history_of(
     return Histories(
         start=np.array([0, len(item)], np.int64), item=item[order].astype(np.int32), kind=kind[order].astype(np.int16),
         weight=weight[order].astype(np.float32), time=time[order], now=np.array([moment], np.float64), kinds=kinds,
-        user=np.array([user], np.int64), profile=profile, timed=events.timed,
+        user=np.array([user], np.int64), profile=profile, timed=events.timed, review=review,
     )  # fmt: skip
 
 

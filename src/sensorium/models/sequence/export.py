@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +21,17 @@ OPSET = 17
 class Scores(nn.Module):
     """From the columns of `SequenceModel.inputs` to the scores of all items: the network and the item table in one."""
 
-    def __init__(self, model: SequenceModel) -> None:
+    def __init__(self, model: SequenceModel, names: Sequence[str]) -> None:
         super().__init__()
+        self.names = tuple(names)
         self.network = model.network
         self.register_buffer("items", torch.from_numpy(model.items.copy()))
 
-    def forward(
-        self, item: Tensor, kind: Tensor, gap: Tensor, weight: Tensor, length: Tensor, profile: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, *columns: Tensor) -> Tensor:
         items: Tensor = self.items  # type: ignore[assignment]
-        hidden = self.network(nn.functional.embedding(item, items), kind, gap, weight, profile)  # (B, T + 1, S)
+        given = dict(zip(self.names, columns, strict=True))
+        length = given.pop("length")
+        hidden = self.network(nn.functional.embedding(given.pop("item"), items), **given)  # (B, T + 1, S)
         place = length[:, None, None].expand(-1, 1, hidden.shape[2])
         return hidden.gather(1, place)[:, 0] @ items.T
 
@@ -49,12 +51,16 @@ def written(model: SequenceModel, path: Path) -> Path:
         example.append(torch.zeros((batch, model.profile)))
         names.append("profile")
         free["profile"] = {0: "batch"}
+    if model.reviews.shape[1]:
+        example.append(torch.zeros((batch, steps, model.reviews.shape[1])))
+        names.append("review")
+        free["review"] = {0: "batch", 1: "steps"}
     path = Path(path)
     fresh = path.with_name(path.name + ".new")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about its own exporter, and of an LSTM whose batch is free
         torch.onnx.export(
-            Scores(model).eval(), tuple(example), str(fresh), input_names=names, output_names=["scores"],
+            Scores(model, names).eval(), tuple(example), str(fresh), input_names=names, output_names=["scores"],
             dynamic_axes=free, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     fresh.replace(path)

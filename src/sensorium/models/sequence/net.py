@@ -107,11 +107,12 @@ class Histories(nn.Module):
     of whom nothing is known.
     """
 
-    def __init__(self, settings: Sequence, kinds: int, profile: int) -> None:
+    def __init__(self, settings: Sequence, kinds: int, profile: int, review: int = 0) -> None:
         super().__init__()
         size = settings.size
         self.start = nn.Parameter(torch.zeros(size))
         self.profile = nn.Linear(profile, size, bias=False) if profile else None
+        self.review = nn.Linear(review, size, bias=False) if review else None
         self.kind = nn.Embedding(kinds, size)
         self.gap = nn.Embedding(GAPS + 1, size)
         self.weight = nn.Parameter(torch.zeros(size))
@@ -125,9 +126,14 @@ class Histories(nn.Module):
         self.norm = nn.LayerNorm(size)
         for table in (self.kind, self.gap):
             nn.init.normal_(table.weight, std=0.02)
+        if self.review is not None:
+            nn.init.normal_(self.review.weight, std=0.2 / math.sqrt(review))
 
-    def forward(self, items: Tensor, kind: Tensor, gap: Tensor, weight: Tensor, profile: Tensor | None) -> Tensor:
-        """**Shapes** items (B, T, S); kind, gap, weight (B, T); profile (B, P) → (B, T + 1, S).
+    def forward(
+        self, items: Tensor, kind: Tensor, gap: Tensor, weight: Tensor, profile: Tensor | None = None,
+        review: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """**Shapes** items (B, T, S); kind, gap, weight (B, T); profile (B, P); review (B, T, R) → (B, T + 1, S).
 
         Place 0 answers before the first event, place t after t events. Filled-up places must lie at the end.
         """
@@ -136,4 +142,6 @@ class Histories(nn.Module):
             first = first + self.profile(profile)[:, None]
         # Table vectors have small entries; the scale brings them to the size of everything else in the stream.
         events = items * math.sqrt(items.shape[-1]) + self.kind(kind) + self.gap(gap) + weight[..., None] * self.weight
+        if self.review is not None and review is not None:
+            events = events + self.review(review)
         return self.norm(self.layers(self.dropout(torch.cat([first, events], dim=1))))

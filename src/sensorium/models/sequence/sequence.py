@@ -49,6 +49,7 @@ class Sequence:
     event_dropout: float = 0.1
     ahead: float = 0.3
     content_size: int = 128
+    review_size: int = 64
     exact: int = 5_000
     negatives: int = 1_024
     tokens: int = 1_024
@@ -58,7 +59,7 @@ class Sequence:
         if self.size % self.heads:
             raise RecipeError(f"sequence: size {self.size} is not a multiple of heads {self.heads}; change one of them")
         for name in (
-            "size", "layers", "heads", "length", "epochs", "content_size", "negatives", "tokens",
+            "size", "layers", "heads", "length", "epochs", "content_size", "review_size", "negatives", "tokens",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"sequence: {name} must be at least 1, not {getattr(self, name)}")
@@ -120,8 +121,8 @@ class SequenceModel:
 
     **Shapes** items (I, S): finished item vectors, of which new items' are made by content alone; weights: the history
     network's parameters by name; basis (D, C) and centre (D,): from the fused space to what `projection` (C, S) takes;
-    missing (S,): the vector of an item without content; usual: what an
-    event of each of `kinds` weighed in training.
+    missing (S,): the vector of an item without content; usual: what an event of each of `kinds` weighed in training;
+    reviews (R + 1, C): what was written, by the row that an event names, the last row nothing.
     """
 
     settings: Sequence
@@ -134,6 +135,7 @@ class SequenceModel:
     kinds: tuple[str, ...]
     usual: Floats
     profile: int
+    reviews: Floats
 
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). **Cost** one pass of the network over each history's newest `length` events."""
@@ -156,15 +158,15 @@ class SequenceModel:
                 given = {
                     name: torch.from_numpy(column) for name, column in self.inputs(histories.take(order[part])).items()
                 }
-                hidden = self.network(
-                    table[given["item"]], given["kind"], given["gap"], given["weight"], given.get("profile")
-                )
-                out[order[part]] = hidden[torch.arange(len(hidden)), given["length"]].numpy()
+                length = given.pop("length")
+                hidden = self.network(table[given.pop("item")], **given)
+                out[order[part]] = hidden[torch.arange(len(hidden)), length].numpy()
         return out
 
     def inputs(self, histories: Histories) -> dict[str, np.ndarray]:
         """What the network takes: item, kind, gap, weight (B, T) of each history's newest events, filled up at the end;
-        length (B,): how many of them are real; and where the model knows people, profile (B, P).
+        length (B,): how many of them are real; where the model knows people, profile (B, P); where it read reviews,
+        review (B, T, C), those that it met in training: what was written since is read after the next.
         """
         flat, end = tokens(histories, self.kinds, self.usual), histories.start[1:]
         begin = np.maximum(histories.start[:-1], end - self.settings.length)
@@ -175,6 +177,8 @@ class SequenceModel:
         if self.profile:
             given = histories.profile
             out["profile"] = np.zeros((len(histories), self.profile), np.float32) if given is None else given
+        if self.reviews.shape[1]:
+            out["review"] = self.reviews[flat.review[place]]
         return out
 
     def export(self, path: Path) -> Path:
@@ -196,7 +200,7 @@ class SequenceModel:
 
         # Building draws random weights, which are then overwritten. What is built while scoring must stay exportable.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            network = Network(self.settings, len(self.kinds) + 1, self.profile)
+            network = Network(self.settings, len(self.kinds) + 1, self.profile, self.reviews.shape[1])
         network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return network.eval()
 

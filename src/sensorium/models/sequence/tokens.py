@@ -1,4 +1,4 @@
-"""What a sequence model sees of an event: the item, its kind, the time since the one before, and how strong it was."""
+"""What a sequence model sees of an event: item, kind, time since the one before, strength (so a rating), and its review."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ GAPS = 32  # buckets of time between two events: powers of two of seconds; the l
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Columns by event (N,): item; kind, 0 one that training did not know; gap, 0 unknown or first; weight in −2..2,
-    how much more than is usual for its kind, as a share of that."""
+    how much more than is usual for its kind, as a share of that (a rating's: how far above the person's mean); review, the
+    row of what was written, -1 for nothing."""
 
     item: Rows
     kind: Rows
     gap: Rows
     weight: Floats
+    review: Rows
 
 
 def usual_weights(events: Events) -> Floats:
@@ -40,7 +42,10 @@ def tokens(histories: Histories, kinds: tuple[str, ...], usual: Floats) -> Token
     middle = np.array(meant, np.float32)[histories.kind]
     unit = np.where(np.abs(middle) > 1e-6, np.abs(middle), 1)
     weight = np.clip((histories.weight - middle) / unit, -2, 2).astype(np.float32)
-    return Tokens(histories.item.astype(np.int64), places[histories.kind], gaps(histories), weight)
+    review = np.full(len(weight), -1) if histories.review is None else histories.review
+    return Tokens(
+        histories.item.astype(np.int64), places[histories.kind], gaps(histories), weight, review.astype(np.int64)
+    )
 
 
 def gaps(histories: Histories) -> NDArray[np.int64]:

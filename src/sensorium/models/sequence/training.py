@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, confidence
+from sensorium.data.vectors import Vectors
 from sensorium.models.model import Features
 from sensorium.models.sequence.net import Histories as Network
 from sensorium.models.sequence.net import Items
@@ -43,8 +44,9 @@ class Training:
         self.content = (features.items.values - self.centre) @ self.basis * features.items.present[:, None]
         self.present = features.items.present
         profile = 0 if self.histories.profile is None else self.histories.profile.shape[1]
+        self.reviews = read(features.reviews, events, settings.review_size)
         self.items = Items(len(features.items), self.basis.shape[1], settings.size)
-        self.network = Network(settings, len(self.kinds) + 1, profile)
+        self.network = Network(settings, len(self.kinds) + 1, profile, self.reviews.shape[1])
         self.both = nn.ModuleList([self.items, self.network])
         steps = max(1, len(self.histories.item) // settings.tokens)
         self.descent = Descent(
@@ -96,6 +98,7 @@ class Training:
         hidden = self.network(
             look(inputs), torch.from_numpy(flat.kind[before]), torch.from_numpy(flat.gap[before]),
             torch.from_numpy(flat.weight[before]), person,
+            torch.from_numpy(self.reviews[flat.review[before]]) if self.reviews.shape[1] else None,
         )  # fmt: skip
         at = torch.from_numpy(np.flatnonzero(inside.ravel())[useful])
         loss = softmax_loss(
@@ -152,6 +155,7 @@ class Training:
                 settings=self.settings, items=vectors.numpy().copy(), weights=weights_of(self.network),
                 centre=self.centre, basis=self.basis, projection=self.items.content.weight.detach().numpy().T.copy(),
                 missing=self.items.missing.detach().numpy().copy(), kinds=self.kinds, usual=self.usual,
+                reviews=self.reviews,
                 profile=0 if self.histories.profile is None else int(self.histories.profile.shape[1]),
             )  # fmt: skip
 
@@ -176,6 +180,18 @@ def batches(lengths: Rows, tokens: int, rng: np.random.Generator) -> Iterator[Ro
     parts = [order[a:b] for a, b in pairwise(cuts) if b > a]
     for turn in rng.permutation(len(parts)):
         yield parts[turn]
+
+
+def read(reviews: Vectors | None, events: Events, size: int) -> Floats:
+    """What was written, in the leading directions of what `events` say: (R + 1, C), the last row nothing at all, as a
+    review without a vector is; C is 0 where these events say nothing."""
+    said = np.zeros(0, np.int64) if events.review is None else events.review.astype(np.int64)
+    rows = np.unique(said[said >= 0])
+    if reviews is None or not reviews.present[rows].any():
+        return np.zeros((1, 0), np.float32)
+    centre, basis = reduced(Features(reviews.take(rows)), size)
+    table = (reviews.values - centre) @ basis * reviews.present[:, None]
+    return np.concatenate([table, np.zeros((1, table.shape[1]))]).astype(np.float32)
 
 
 def reduced(features: Features, size: int) -> tuple[Floats, Floats]:
