@@ -186,13 +186,13 @@ def weigh(
     models: Mapping[str, Model], fold: Fold, features: Features, *, people: int = 2_500, uniform: int = 1_000,
     top: int = 100, seed: int = 0,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:  # fmt: skip
-    """The weights ≥ 0 under which the targets stand highest: a walk along one weight at a time, from equal ones.
+    """The weights ≥ 0 under which the targets stand highest: the mean of walks along one weight at a time, from equal ones.
 
     What is climbed is the mean gain 1 ÷ log₂(rank + 2) with no cut at 10: every target moves it, so that a few hundred
     people suffice where NDCG@10 itself would be fitted to chance. Of the candidates, the `top` of every member are kept
     and `uniform` others stand for the rest. Besides, the weights by length of history that prove better (`by_length`).
 
-    **Cost** people · (top · members + uniform) · members · 4 bytes, and that many operations for each of ~500 steps.
+    **Cost** people · (top · members + uniform) · members · 4 bytes, and that many operations for each of ~2,000 steps.
     """
     names = list(models)
     if not names:
@@ -204,5 +204,5 @@ def weigh(
     def named(weights: NDArray[np.float64]) -> dict[str, float]:
         return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
 
-    common = pool.climbed()
+    common = pool.bagged(seed)
     return named(common), {str(least): named(own) for least, own in pool.by_length(common, seed).items()}

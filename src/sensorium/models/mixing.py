@@ -18,6 +18,8 @@ STARTS = (0.1, 0.3)  # and shares of the largest weight, so that a weight of zer
 GAIN = 1.0005  # a step must raise the value by this factor: smaller rises are chance
 LEAST = 150  # people that a group must have in the pool to get weights of its own
 GROUPS = 3
+WALKS, SHARE = 8, 0.7  # walks whose mean the weights are, and the share of the people whom each one follows
+FAINT = 0.01  # of the largest weight: below it a member is not worth its training
 TARGETS = 8  # of one person that are looked at: who has many would cost most of the time and say little more
 
 
@@ -138,6 +140,23 @@ class Pool:
             if not moved:
                 break
         return weights / weights.max()
+
+    def bagged(self, seed: int) -> NDArray[np.float64]:
+        """Weights (M,), the largest 1: the mean of `WALKS` walks, each over its own sample of the people, each summing to one.
+
+        One walk ends where the chance of a few hundred people leads it, and drops members that are nearly as good as the
+        ones it keeps; the mean of several keeps what they agree on.
+
+        **Source** Breiman 1996 (bagging); samples without repetition: Bühlmann & Yu 2002.
+        """
+        rng, people = np.random.default_rng(seed), len(self.length)
+        total = np.zeros(len(self.scores))
+        for _ in range(WALKS):
+            some = np.sort(rng.choice(people, max(1, round(SHARE * people)), replace=False))
+            walked = self.of(some).climbed(rounds=2)
+            total += walked / walked.sum()
+        weights = total / total.max()
+        return np.where(weights < FAINT, 0.0, weights)
 
     def by_length(self, common: NDArray[np.float64], seed: int) -> dict[int, NDArray[np.float64]]:
         """Weights of their own for people with short, middling and long histories, where those are better than `common`.

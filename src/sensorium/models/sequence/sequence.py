@@ -41,7 +41,7 @@ class Sequence:
     length: int = 50
     epochs: int = 30
     encoder: Literal["attention", "lstm"] = "attention"
-    learning_rate: float = 0.002
+    learning_rate: float = 0.003
     weight_decay: float = 0.01
     dropout: float = 0.2
     id_dropout: float = 0.1
