@@ -184,3 +184,9 @@ def test_the_tables_hold_settings_classes():
         dataclasses.is_dataclass(RECOMMENDERS[name]) for name in RECOMMENDERS if name not in ("sequence", "lstm")
     )
     assert "concat" in FUSIONS
+
+
+@pytest.mark.parametrize("table", [RECOMMENDERS, FUSIONS])
+def test_every_class_of_a_table_is_found_again_by_its_name(table) -> None:
+    for name in table:
+        assert table.name_of(table.make(name)) == name
