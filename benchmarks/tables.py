@@ -306,7 +306,7 @@ UNORDERED = {"use": tuple(name for name in RECOMMENDERS["auto"]().use if name !=
 TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "amazon-beauty": measured("amazon-beauty", last("amazon-beauty"), peers=ORDERED),
     "amazon-sports": measured("amazon-sports", last("amazon-sports"), peers=ORDERED, content=False),
-    "amazon-office": measured("amazon-office", last("amazon-office"), peers=DEEP),
+    "amazon-office": measured("amazon-office", last("amazon-office"), peers=DEEP, settings=WITH_SEQUENCE),
     "movielens-last": measured("movielens-last", last("movielens-100k"), peers=DEEP, settings=WITH_SEQUENCE),
     "hm-purchases": measured("hm-purchases", last("hm-purchases"), peers=ORDERED),
     "baby-graph": measured(

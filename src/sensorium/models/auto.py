@@ -36,7 +36,9 @@ class Auto:
     """Tries those of `use` that fit into `budget_seconds`, then their blend; the best on NDCG@10 is kept.
 
     What fits is estimated from the sizes of the data (see `expected`), in the order of `use`, and not by a clock: the same
-    data must give the same choice on a slow machine. `sequence` and `lstm` are tried where `use` names them. Without validation, it is the blend with plain settings.
+    data must give the same choice on a slow machine. `sequence` and `lstm` are tried where `use` names them: they take
+    minutes, their sums depend on the number of threads, and their part of a score cannot be explained by events. Without
+    validation, it is the blend with plain settings.
     """
 
     budget_seconds: float = 600.0

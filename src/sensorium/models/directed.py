@@ -90,7 +90,9 @@ class Directed:
             return tuned_linear(self, fold, features, decays)
         if items > self.dense_items:
             first = {**decays, "l2": (20.0, 50.0, 150.0)}
-            return tuned_linear(self, fold, features, first, {"past": (0.5, 0.7), "dropout": (0.0, 0.5), "near": (1_000,)})
+            return tuned_linear(
+                self, fold, features, first, {"past": (0.5, 0.7), "dropout": (0.0, 0.5), "near": (1_000,)}
+            )
         first = {"past": (0.5, 0.7, 0.9), **decays, "l2": (20.0, 100.0, 400.0, 1_000.0)}
         second = {"dropout": (0.0, 0.3, 0.6), "ahead": (0.0, 0.3, 0.6), **first}
         return tuned_linear(self, fold, features, first, second)
