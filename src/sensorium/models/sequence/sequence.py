@@ -94,7 +94,7 @@ class Sequence:
     def learnt(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> tuple[Sequence, SequenceModel]:
         """`tuned`, and the model of the fold's training part after that many epochs, which the search holds already.
 
-        See `best_epoch` for when it looks; it ends when two looks in a row were no better.
+        See `best_epoch` for when it looks and when it ends: what a few hundred people say of one epoch is noisy.
         """
         from sensorium.models.sequence.training import Training
         from sensorium.train.ranking import rank_targets
@@ -103,7 +103,6 @@ class Sequence:
             chosen, model, _ = best_epoch(
                 Training(self, fold.train, features, rng),
                 lambda model: rank_targets(model.score, fold, features.people, most=3_000).ndcg(10),
-                patience=2,
             )
         return replace(self, epochs=chosen), model
 
