@@ -6,9 +6,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -41,6 +45,50 @@ def unit(values: NDArray[np.floating]) -> Floats:
     values = np.asarray(values, dtype=np.float32)
     lengths = np.linalg.norm(values, axis=-1, keepdims=True)
     return np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
+
+
+def leading(matrix: sparse.csr_array, rank: int, *, turns: int = 3) -> Floats:
+    """The `rank` leading right singular vectors (I, F), largest first, by Chebyshev-filtered subspaces; exact where small.
+
+    The spectrum of such graphs is flat, where plain powers of the matrix take dozens of turns. A polynomial that is small
+    on what the block leaves out, and steep beyond, takes three; an eighth more vectors than asked for are turned.
+
+    **Cost** 4 · turns products of the matrix with 9/8 rank + 32 vectors, and 5 · turns of (I, F) with (F, F).
+    **Source** Y. Zhou, Y. Saad, "A Chebyshev–Davidson algorithm for large symmetric eigenproblems" (2007).
+    """
+    rank = max(min(rank, *matrix.shape), 1)
+    wide = rank + rank // 8 + 32
+    if min(matrix.shape) <= 2 * wide:
+        axes = np.linalg.svd(matrix.toarray(), full_matrices=False)[2][:rank].T
+    else:
+        back = matrix.T.tocsr()
+        block = np.random.default_rng(0).normal(size=(matrix.shape[1], wide)).astype(np.float32)
+        for _ in range(2):
+            block = _orthogonal(back @ (matrix @ block))
+        for _ in range(turns):
+            block, values = _turned(matrix, block)
+            shrink = np.float32(2 / max(float(values[-1]), 1e-30))  # what is below the least of the block: to [−1, 1]
+            first = shrink * (back @ (matrix @ block)) - block
+            second = 2 * (shrink * (back @ (matrix @ first)) - first) - block
+            third = 2 * (shrink * (back @ (matrix @ second)) - second) - first
+            block = _orthogonal(third / np.maximum(np.linalg.norm(third, axis=0), np.float32(1e-30)))
+        axes = _turned(matrix, block)[0][:, :rank]
+    turn = np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return np.ascontiguousarray(axes * np.where(turn == 0, 1, turn), np.float32)
+
+
+def _orthogonal(block: Floats) -> Floats:
+    """An orthonormal base of a block's columns (N, F), by its Gram matrix: one product, where QR takes many times as long."""
+    values, turned = np.linalg.eigh((block.T @ block).astype(np.float64))
+    least = max(float(values[-1]) * 1e-7, 1e-30)  # what single precision cannot tell from nothing
+    return block @ (turned / np.sqrt(np.maximum(values, least))).astype(np.float32)
+
+
+def _turned(matrix: sparse.csr_array, block: Floats) -> tuple[Floats, Floats]:
+    """An orthonormal block (N, F) turned to its own singular vectors, and the squares of their values, largest first."""
+    spread = matrix @ block
+    values, axes = np.linalg.eigh(spread.T @ spread)
+    return block @ np.ascontiguousarray(axes[:, ::-1]), values[::-1]
 
 
 def best(scores: Floats, k: int) -> tuple[Rows, Floats]:

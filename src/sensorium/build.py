@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import TEXT, Text
+from sensorium.data.content import ATTRIBUTES, TEXT, WORDS, Text
 from sensorium.data.events import Events, Fold
 from sensorium.data.ids import Ids
 from sensorium.data.readers import Dataset, read
@@ -19,8 +19,8 @@ from sensorium.data.split import SplitSettings, split
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Encoder, Progress, silent
-from sensorium.encode.open import open_encoders
-from sensorium.encode.run import Problem, encode
+from sensorium.encode.open import open_encoders, open_words
+from sensorium.encode.run import Problem, encode, read_by
 from sensorium.encode.variants import variants
 from sensorium.errors import DataError
 from sensorium.fuse.align import Align
@@ -111,9 +111,11 @@ def encoded(
     people_encoders: Mapping[str, Encoder] | None = None,
     progress: Progress = silent,
 ) -> Material:
-    """Every content of a data set as vectors. Encoders that were fitted before (attributes) may be handed in."""
+    """Every content of a data set as vectors. Encoders that were fitted before (attributes, words) may be handed in."""
     store = Cache(cache)
     items = {**open_encoders(dataset.catalog, recipe.encode), **(encoders or {})}
+    if WORDS not in items:
+        items |= open_words(dataset.catalog, recipe.encode)
     of_items = encode(dataset.catalog, items, store, progress=progress)
     problems = list(of_items.problems)
     computed = dict(of_items.computed)
@@ -127,7 +129,9 @@ def encoded(
         computed |= {f"people {name}": count for name, count in of_people.computed.items()}
     disturbed = []
     for number, variant in enumerate(variants(dataset.catalog, recipe.augment, seed=recipe.seed), 1):
-        again = encode(variant, {m: items[m] for m in variant.content if m in items}, store, progress=progress)
+        again = encode(
+            variant, {m: e for m, e in items.items() if read_by(e) in variant.content}, store, progress=progress
+        )
         disturbed.append(again.views)
         computed |= {f"variant {number} {name}": count for name, count in again.computed.items()}
     reviews, read_reviews = _reviews(dataset.events, recipe, store, progress)
@@ -248,6 +252,7 @@ def people_space(views: Views, seed: int) -> tuple[FusionModel | None, Vectors |
 
 def aligned(views: Views, events: Events, seed: int, variants: Sequence[Views] = ()) -> Aligner | None:
     """The space in which words find pictures, sounds and clips; None where there are no words, or nothing else."""
+    views = {m: view for m, view in views.items() if m != WORDS}  # the same texts again: nothing to be found by words
     others = [m for m, view in views.items() if m != TEXT and view.present.any()]
     if TEXT not in views or not views[TEXT].present.any() or not others:
         return None
@@ -304,4 +309,4 @@ def newest(events: Events, seed: int, kinds: Mapping[str, float]) -> Fold | None
 
 def _fitted(encoders: Mapping[str, Encoder]) -> dict[str, Encoder]:
     """The encoders that learnt something from the catalogue: they must be saved, the others are found by name."""
-    return {modality: encoder for modality, encoder in encoders.items() if modality == "attributes"}
+    return {modality: encoder for modality, encoder in encoders.items() if modality in (ATTRIBUTES, WORDS)}

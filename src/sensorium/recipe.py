@@ -91,7 +91,7 @@ FUSIONS = Classes(
     align="fuse.align:Align",
 )
 HEAVIEST = 1000.0  # what one event may weigh at most, for or against its item
-MODALITIES = ("text", "image", "audio", "video", "attributes")
+MODALITIES = ("text", "image", "audio", "video", "attributes", "words")
 
 
 @dataclass(frozen=True)

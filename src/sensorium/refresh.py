@@ -20,7 +20,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
-from sensorium.encode.run import Problem, encode
+from sensorium.encode.run import Problem, encode, read_by
 from sensorium.feedback.log import Entry
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot
@@ -139,7 +139,9 @@ def added(
     fresh = [row for row, name in enumerate(more.ids) if name not in snapshot.catalog.ids]
     part = Catalog(Ids(more.ids.names(fresh)), {m: [c[row] for row in fresh] for m, c in more.content.items()})
     encoders = {**open_encoders(part, recipe.encode), **snapshot.encoders}
-    done = encode(part, {m: e for m, e in encoders.items() if m in part.content}, Cache(cache), progress=progress)
+    done = encode(
+        part, {m: e for m, e in encoders.items() if read_by(e) in part.content}, Cache(cache), progress=progress
+    )
     views: dict[str, Vectors] = {}
     for modality, view in snapshot.views.items():
         new = done.views.get(modality)

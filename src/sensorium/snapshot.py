@@ -41,7 +41,9 @@ class Snapshot:
     events: Events
     views: Mapping[str, Vectors]
     people_views: Mapping[str, Vectors]
-    encoders: Mapping[str, Encoder]  # only those that were fitted to the catalogue (attributes); the others are by name
+    encoders: Mapping[
+        str, Encoder
+    ]  # only those that were fitted to the catalogue (attributes, words); the others are by name
     people_encoders: Mapping[str, Encoder]
     fusion: FusionModel
     people_fusion: FusionModel | None

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sensorium.arrays import unit
+from sensorium.arrays import leading, unit
 from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
-from sensorium.models.graph import Graph, leading, strongest_of
+from sensorium.models.graph import Graph, strongest_of
 from sensorium.models.model import Features
 from sensorium.models.neighbours import neighbours
 from sensorium.train.ranking import rank_targets

@@ -9,6 +9,7 @@ from pathlib import Path
 from sensorium.arrays import Floats
 
 TEXT, IMAGE, AUDIO, VIDEO, ATTRIBUTES = "text", "image", "audio", "video", "attributes"
+WORDS = "words"  # which words a text has: a second view of what is told as text
 VECTOR = "vector:"  # a modality that comes as vectors is named "vector:" + its column
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, TEXT, VECTOR, VIDEO
+from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, TEXT, VECTOR, VIDEO, WORDS
 from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
 from sensorium.encode.audio import YamnetEncoder
 from sensorium.encode.encoder import Encoder
@@ -18,6 +18,7 @@ from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
 from sensorium.encode.remote import RemoteTextEncoder
 from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
 from sensorium.encode.video import VideoEncoder, VideoSettings
+from sensorium.encode.words import WordEncoder, WordSettings
 from sensorium.errors import RecipeError
 from sensorium.settings import nearest, read_settings
 
@@ -30,6 +31,7 @@ ENCODERS: Mapping[str, Mapping[str, type]] = {
     AUDIO: {"yamnet": YamnetEncoder},
     VIDEO: {"frames": VideoSettings},
     ATTRIBUTES: {"table": AttributeSettings},
+    WORDS: {"tfidf": WordSettings},
 }
 
 # By what stands after the colon: `image = "hub:google/siglip-base-patch16-224"`, `text = "onnx:model.onnx"`.
@@ -70,6 +72,20 @@ def open_encoders(catalog: Catalog, choice: Mapping[str, Choice] | None = None) 
         elif opened is not None:
             encoders[modality] = opened
     return encoders
+
+
+def open_words(catalog: Catalog, choice: Mapping[str, Choice] | None = None) -> dict[str, Encoder]:
+    """The encoder of the words of a catalogue's texts, beside that of their sense; learnt from the catalogue.
+
+    A catalogue in which no word stands in two texts has none, and neither has one of which the texts are left out.
+    """
+    choice = choice or {}
+    present = [content for content in catalog.content.get(TEXT, ()) if content is not None]
+    if not present or (WORDS not in choice and TEXT in choice and _open(TEXT, choice[TEXT]) is None):
+        return {}
+    settings = _open(WORDS, choice.get(WORDS) or next(iter(ENCODERS[WORDS])))
+    encoder = None if settings is None else WordEncoder.fit(present, settings)
+    return {WORDS: encoder} if encoder is not None and encoder.vocabulary else {}
 
 
 def _video(settings: VideoSettings, choice: Mapping[str, Choice]) -> VideoEncoder:

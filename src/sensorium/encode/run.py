@@ -65,7 +65,7 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
     problems: list[Problem] = []
     computed: dict[str, int] = {}
     for modality, encoder in encoders.items():
-        column = catalog.content.get(modality, [None] * len(catalog))
+        column = catalog.content.get(read_by(encoder), [None] * len(catalog))
         units = [(row, one) for row, content in enumerate(column) if content is not None for one in _single(content)]
         if getattr(encoder, "uncached", False) or (units and isinstance(units[0][1], Ready)):
             found, size = _direct(encoder, units, catalog, problems), encoder.size
@@ -75,6 +75,11 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
         views[modality] = _averaged(units, found, (len(catalog), size), encoder.fingerprint)
     cache.flush()
     return Encoded(views, tuple(problems), computed)
+
+
+def read_by(encoder: Encoder) -> str:
+    """The modality of the catalogue that an encoder reads: its own, unless it is a second view of another's."""
+    return getattr(encoder, "reads", encoder.modality)
 
 
 Units = Sequence[tuple[int, Content]]

@@ -53,7 +53,7 @@ class ColdAligner:
     contrast: float = 0.1
     moments: float = 0.1
     match: float = 0.4
-    concession: float = 0.02
+    concession: float = 0.01
     learning_rate: float = 0.0003
     weight_decay: float = 0.01
     temperature: float = 0.1

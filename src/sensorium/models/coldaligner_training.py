@@ -10,9 +10,8 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sensorium.arrays import Floats, Rows, slices
+from sensorium.arrays import Floats, Rows, leading, slices
 from sensorium.data.events import Events, confidence
-from sensorium.models.graph import leading
 from sensorium.models.kin import Kin
 from sensorium.models.linear import crowd_known
 from sensorium.models.model import Features
