@@ -27,7 +27,7 @@ from sensorium.answer import answer
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
-from sensorium.data.content import TEXT, Content, Media, Text
+from sensorium.data.content import TEXT, WORDS, Content, Media, Text
 from sensorium.data.events import KINDS
 from sensorium.data.ids import Ids
 from sensorium.data.prepare import SYNONYMS, folded, kind_weight
@@ -237,7 +237,7 @@ class Engine:
             return self._search_alike(modality, content, k)
         asked = live.aligner.project(modality, self._encoded(modality, content)).values[0]
         scores = np.full((len(live.views), len(live.catalog)), -np.inf, np.float32)
-        names = list(live.views)
+        names = [modality for modality in live.views if modality != WORDS]  # the same texts again
         for place, name in enumerate(names):
             near, present = self._projected(live, name)
             # A modality's cosines are compared with its own usual ones: words lie nearer to words than to any picture.
