@@ -58,7 +58,8 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
             note = done["peers"][model]
             label, seconds = f"{model} {note['version']}, run here", note["fit_seconds"]
         else:
-            label = f"**Sensorium, {model}**" if model in tried else f"Sensorium, {model}"
+            label = model.replace("auto", done.get("ours", "auto"))
+            label = f"**Sensorium, {label}**" if model in tried else f"Sensorium, {label}"
             seconds = row["fit_seconds"]
         yield f"| {label} | " + " | ".join(cells) + f" | {seconds:.0f} |"
     for label, values in done["published"]:
@@ -66,7 +67,7 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {label}, published | " + " | ".join(cells) + " | |"
     first = done["results"][0]
     yield f"\n![{metrics[-1]}, drawn](benchmarks/{name}.svg)\n"
-    yield f"`auto` kept: {first.get('chose', first['model'])}. Tuning and every fit it tried are in its seconds.\n"
+    yield f"`{done.get('ours', 'auto')}` kept: {first.get('chose', first['model'])}. Tuning and every fit it tried are in its seconds.\n"
     yield from bars(done)
 
 
@@ -83,7 +84,7 @@ def drawn(name: str, done: Mapping[str, Any]) -> str:
         model = row["model"]
         if "failed" not in done["peers"].get(model, {}):
             low, high = row["intervals"][metric][:2]
-            label = model if model in done["peers"] else f"Sensorium, {model}"
+            label = model if model in done["peers"] else f"Sensorium, {model.replace('auto', done.get('ours', 'auto'))}"
             rows.append(Bar(label, done["mean"][model][metric], low, high, int(model in done["peers"])))
     rows += [Bar(label, values[metric], tone=2) for label, values in done["published"] if metric in values]
     rows.sort(key=lambda bar: -bar.value)

@@ -129,15 +129,15 @@ class Lists:
 
 def measured(
     name: str, recipe: Callable[[Path], Recipe], *, engines: Sequence[str] = (), peers: Sequence[str] = (),
-    content: bool = True, settings: Mapping[str, Any] | None = None, apart: bool = False,
+    content: bool = True, settings: Mapping[str, Any] | None = None, apart: bool = False, ours: str = "auto",
 ) -> Callable[[Path, Sequence[int], bool], dict[str, Any]]:  # fmt: skip
-    """One table: `auto`; on the first seed by ids alone too, where there is content, and peers; on the others it alone."""
+    """One table: `auto`, or whichever is `ours`, under that name; on the first seed by ids alone too, where there is content, and peers; on the others it alone."""
 
     def table(folder: Path, seeds: Sequence[int], with_peers: bool) -> dict[str, Any]:
         done: dict[str, Any] = {}
         by_seed: dict[str, dict[str, list[float]]] = {}
         for seed in seeds:
-            auto = RECOMMENDERS.make("auto", settings or {})
+            auto = RECOMMENDERS.make(ours, settings or {})
             models: dict[str, Any] = {"auto": auto}
             first = seed == seeds[0]
             asked = Peers(peers if with_peers and first else (), seed, apart)
@@ -146,7 +146,7 @@ def measured(
             one = run(recipe(folder), models | asked.models(), seed=seed, apart=apart)
             one["results"][0] = {**one["results"][0], "chose": one["results"][0]["model"], "model": "auto"}
             if first:
-                done = {**one, "peers": asked.notes}
+                done = {**one, "peers": asked.notes, "ours": ours}
             for row in one["results"]:
                 values = by_seed.setdefault(row["model"], {})
                 for metric in METRICS:
@@ -297,17 +297,15 @@ def tiktok(folder: Path) -> Recipe:
     return read_recipe_text(text, folder=folder, where="tiktok")
 
 
-# The sequence model takes minutes, so auto tries it where it is named.
-WITH_SEQUENCE = {"use": (*RECOMMENDERS["auto"]().use, "sequence"), "budget_seconds": 1_200.0}
-# Gowalla asks the graph filter alone: the others take minutes each, and item k-NN added nothing on validation.
+# The sequence model takes minutes, so it is asked where files tell the order.
 # Files that say nothing of order (`shuffled`): what learns from it is not asked.
 UNORDERED = {"use": tuple(name for name in RECOMMENDERS["auto"]().use if name != "directed")}
 
 TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
-    "amazon-beauty": measured("amazon-beauty", last("amazon-beauty"), peers=ORDERED),
-    "amazon-sports": measured("amazon-sports", last("amazon-sports"), peers=ORDERED, content=False),
-    "amazon-office": measured("amazon-office", last("amazon-office"), peers=DEEP, settings=WITH_SEQUENCE),
-    "movielens-last": measured("movielens-last", last("movielens-100k"), peers=DEEP, settings=WITH_SEQUENCE),
+    "amazon-beauty": measured("amazon-beauty", last("amazon-beauty"), peers=ORDERED, ours="thorough"),
+    "amazon-sports": measured("amazon-sports", last("amazon-sports"), peers=ORDERED, content=False, ours="thorough"),
+    "amazon-office": measured("amazon-office", last("amazon-office"), peers=ORDERED, ours="thorough"),
+    "movielens-last": measured("movielens-last", last("movielens-100k"), peers=DEEP, ours="thorough"),
     "hm-purchases": measured("hm-purchases", last("hm-purchases"), peers=ORDERED),
     "baby-graph": measured(
         "baby-graph", given("amazon-baby-graph"), peers=FULL, content=False, apart=True, settings=UNORDERED
@@ -315,9 +313,7 @@ TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
     "sports-graph": measured(
         "sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False, apart=True, settings=UNORDERED
     ),
-    "gowalla": measured(
-        "gowalla", given("gowalla"), peers=LARGE, content=False, settings={"use": ("itemknn", "graph")}
-    ),
+    "gowalla": measured("gowalla", given("gowalla"), peers=LARGE, content=False, settings={"use": ("graph", "ials")}),
     "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True, settings=UNORDERED),
     "movielens-1m": measured(
         "movielens-1m", given("movielens-1m", items=True, users=True), peers=FULL, settings=UNORDERED

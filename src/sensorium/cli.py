@@ -88,7 +88,7 @@ def evaluate(
     train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
     split: SplitOption = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="auto, or popularity, content, itemknn, ease, directed, ials, hybrid, graph, lightgcn, coldaligner, profile, sequence, lstm, ratings, blend; repeat to compare.")
+        list[str] | None, typer.Option(help="auto, thorough (the sequence model too), or popularity, content, itemknn, ease, directed, ials, hybrid, graph, lightgcn, coldaligner, profile, sequence, lstm, ratings, blend; repeat to compare.")
     ] = None,
     knockout: Annotated[bool, typer.Option(help="Also score with each modality removed, and alone.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,

@@ -83,6 +83,7 @@ RECOMMENDERS = Classes(
     ratings="models.ratings.recommend:RatingsRecommender",
     blend="models.blend:Blend",
     auto="models.auto:Auto",
+    thorough="models.auto:Thorough",
 )
 FUSIONS = Classes(
     "fusion",

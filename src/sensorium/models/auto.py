@@ -97,6 +97,14 @@ class Auto:
         return replace(self, chosen=best.settings, trials=tuple(trials))
 
 
+@dataclass(frozen=True)
+class Thorough(Auto):
+    """Auto with the sequence model in its line-up and twenty minutes: the most that this house can do with order."""
+
+    budget_seconds: float = 1_200.0
+    use: tuple[str, ...] = (*LINEAR, "sequence")
+
+
 def expected(name: str, events: Events, features: Features) -> float:
     """Seconds that tuning one member takes on two cores of 2024, from sizes alone: right to a factor of about two.
 
