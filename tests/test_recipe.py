@@ -190,3 +190,17 @@ def test_the_tables_hold_settings_classes():
 def test_every_class_of_a_table_is_found_again_by_its_name(table) -> None:
     for name in table:
         assert table.name_of(table.make(name)) == name
+
+
+@pytest.mark.parametrize("table", ["kinds", "heard", "conversion"])
+def test_a_recommender_that_weighs_a_kind_nobody_knows_is_refused(table):
+    with pytest.raises(RecipeError, match=r"unknown kind 'buyy'.*buy"):
+        read_recipe_text(f'[recommender]\nname = "ease"\n{table} = {{ buyy = 2.0 }}\n')
+    told = f'[events.kinds]\nwish = 2\n[recommender]\nname = "itemknn"\n{table} = {{ wish = 0.5, buy = 1.0 }}\n'
+    assert getattr(read_recipe_text(told).recommender, table) == {"wish": 0.5, "buy": 1.0}
+
+
+@pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf"])
+def test_a_budget_that_is_no_time_is_refused(seconds):
+    with pytest.raises(RecipeError, match="budget_seconds"):
+        read_recipe_text(f'[recommender]\nname = "auto"\nbudget_seconds = {seconds}\n')

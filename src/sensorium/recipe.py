@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sensorium.data.columns import Behaviour, Sources, Things
+from sensorium.data.events import KINDS
+from sensorium.data.prepare import folded, known_kind
 from sensorium.data.split import SplitSettings
 from sensorium.errors import RecipeError
 from sensorium.rank.query import MOST, parse_rule
@@ -120,6 +122,18 @@ class Answer:
                 raise ValueError(str(error)) from None
 
 
+def _check_kinds(recipe: Recipe) -> None:
+    """**Raises** RecipeError where a recommender weighs a kind of event that nobody knows: a slip would count for nothing."""
+    given = {folded(kind): weight for kind, weight in recipe.events.kinds.items()}
+    for table in ("kinds", "heard", "conversion"):
+        for kind in getattr(recipe.recommender, table, {}):
+            if not known_kind(kind, given):
+                raise RecipeError(
+                    f"{recipe.where or 'recipe'} [recommender] {table}: unknown kind {kind!r}; "
+                    f"{nearest(kind, (*KINDS, *given))}, or name it under [events.kinds]"
+                )
+
+
 @dataclass(frozen=True)
 class Recipe(Sources):
     """All that a run is made from: the sources, and the settings of every stage."""
@@ -141,6 +155,7 @@ class Recipe(Sources):
                     f"{self.where or 'recipe'} [events.kinds] {kind}: {weight!r} should be a number from "
                     f"{-HEAVIEST:g} to {HEAVIEST:g}"
                 )
+        _check_kinds(self)
 
     def seeded(self, seed: int | None = None, *, strict: bool = False) -> Recipe:
         """This recipe with another seed (None: its own), and strict where either is. **Raises** RecipeError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_studies_of_other_data_are_refused(world: tuple[Material, Recipe], tmp_p
         tune(material, recipe.seeded(7), tmp_path, models=("popularity",), trials=1)
     with pytest.raises(RecipeError, match="did you mean 'ease'"):
         tune(material, recipe, tmp_path, models=("eas",), trials=1)
+
+
+def test_a_search_starts_from_what_the_recipe_says_however_far_out(
+    world: tuple[Material, Recipe], tmp_path: Path
+) -> None:
+    material, recipe = world
+    far = replace(recipe, recommender=RECOMMENDERS.make("ease", {"l2": 20_000.0}))
+    found = tune(material, far, tmp_path, models=("ease",), trials=1)
+    assert found.tried[0].settings.l2 == 20_000.0
+    with pytest.raises(DataError, match="starting settings"):  # values of another start are not told beside this one's
+        tune(material, recipe, tmp_path, models=("ease",), trials=2)
 
 
 @pytest.mark.parametrize("name", SPACES)

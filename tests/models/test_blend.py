@@ -73,3 +73,20 @@ def test_a_group_that_is_no_number_of_events_is_refused() -> None:
         Blend(by_length={"few": {"ease": 1.0}})
     with pytest.raises(RecipeError, match="did you mean 'ease'"):
         Blend(by_length={"5": {"eas": 1.0}})
+
+
+def test_every_engine_can_be_a_member() -> None:
+    events = Events.of(
+        [u for u in range(30) for _ in range(4)],
+        [(u * 7 + n * n) % 12 for u in range(30) for n in range(4)],
+        users=30,
+        items=12,
+    )
+    vectors = Vectors(np.eye(12, dtype=np.float32), np.ones(12, bool), "eye")
+    members = {"hybrid": {"size": 4, "epochs": 2}, "lightgcn": {"size": 4, "epochs": 1}, "coldaligner": {"epochs": 0}}
+    blend = Blend(use=("ease", *members), **members)  # type: ignore[arg-type]
+    model = blend.fit(events, Features(vectors), rng=np.random.default_rng(0))
+    assert set(model.members) == {"ease", *members}
+    assert np.isfinite(model.score(events.histories([0, 1]))).all()
+    with pytest.raises(RecipeError, match="twice"):
+        Blend(use=("ease", "ease"))

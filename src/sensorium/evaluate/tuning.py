@@ -42,6 +42,12 @@ class Span:
             return trial.suggest_int(name, self.low, self.high, log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def around(self, value: Any) -> Span:
+        """The same, wide enough for a value that a recipe starts from."""
+        if not isinstance(value, int | float) or (self.log and value <= 0):
+            return self
+        return replace(self, low=min(self.low, value), high=max(self.high, value))
+
     def holds(self, value: Any) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
@@ -54,6 +60,11 @@ class Among:
 
     def drawn(self, trial: optuna.Trial, name: str) -> Any:
         return trial.suggest_categorical(name, self.values)
+
+    def around(self, value: Any) -> Among:
+        """The same, with the value that a recipe starts from."""
+        plain = isinstance(value, int | float | str)
+        return self if value in self.values or not plain else Among((*self.values, value))
 
     def holds(self, value: Any) -> bool:
         return value in self.values
@@ -144,7 +155,7 @@ def tune(
         recipe.fusion, material.views, people, fold.train, seed=recipe.seed, reviews=material.reviews
     )  # fmt: skip
     parts = _parts(fold, recipe.seed)
-    print_of = _fingerprint(fold, features, recipe.seed)
+    data = _fingerprint(fold, features, recipe.seed)
     tried: list[Tried] = []
     for place, name in enumerate(names):
         settings = _own(recipe, name)
@@ -152,7 +163,9 @@ def tune(
         def look(done: int, place: int = place) -> None:
             progress("tune", place * trials + min(done, trials), trials * len(names))
 
-        tried.append(_searched(name, settings, folder, parts, features, recipe.seed, trials, print_of, look))
+        # What a study starts from belongs to it: another start would be told beside values of the old one.
+        stands_on = hashlib.sha256(f"{data} {settings!r}".encode()).hexdigest()[:16]
+        tried.append(_searched(name, settings, folder, parts, features, recipe.seed, trials, stands_on, look))
     best = max(tried, key=lambda one: one.ndcg)
     recommender, height = best.settings, best.ndcg
     if "blend" in models:
@@ -199,9 +212,11 @@ def _searched(
         storage=store, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
     )  # fmt: skip
     if study.user_attrs.setdefault("data", data) != data:
-        raise DataError(f"{folder}: its study of {name} was made on other data, split or seed; name another folder")
+        raise DataError(
+            f"{folder}: its study of {name} was made on other data, split, seed or starting settings; name another folder"
+        )
     study.set_user_attr("data", data)
-    space = SPACES[name]
+    space = {key: span.around(getattr(start, key)) for key, span in SPACES[name].items()}
     state = optuna.trial.TrialState
     ended = (state.COMPLETE, state.PRUNED)
     # A trial that was killed is asked again: the sampler draws it anew, the first one is put in line again.

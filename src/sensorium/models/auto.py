@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
-from sensorium.models.blend import DEEP, LINEAR, Blend, learnt
+from sensorium.models.blend import DEEP, LATER, LINEAR, Blend, learnt
 from sensorium.models.choose import PEOPLE
 from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
@@ -47,11 +47,13 @@ class Auto:
     trials: tuple[Trial, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 < self.budget_seconds < float("inf"):
+            raise RecipeError(f"auto: budget_seconds is {self.budget_seconds!r}; give the seconds that tuning may take")
         if not self.use:
-            raise RecipeError("auto: use = [] leaves nothing to try; name some of " + ", ".join((*LINEAR, *DEEP)))
+            raise RecipeError("auto: use = [] leaves nothing to try; name some of " + ", ".join((*LINEAR, *LATER)))
         for name in self.use:
-            if name not in (*LINEAR, *DEEP):
-                raise RecipeError(f"auto: unknown name {name!r} in use; {nearest(name, (*LINEAR, *DEEP))}")
+            if name not in (*LINEAR, *LATER):
+                raise RecipeError(f"auto: unknown name {name!r} in use; {nearest(name, (*LINEAR, *LATER))}")
 
     def allowed(self, events: Events, features: Features) -> tuple[str, ...]:
         """The names of `use` that the data feed and that the budget allows."""
@@ -134,4 +136,8 @@ def expected(name: str, events: Events, features: Features) -> float:
 
         sequence = Sequence()
         return sequence.affordable(events, features) * sequence.epoch_work(events, features) / 0.015
+    if name in ("hybrid", "lightgcn"):
+        return 20 * ranking + rows * (2e-4 if name == "hybrid" else 2e-3)
+    if name == "coldaligner":
+        return 30 * ranking + 1e-9 * size**2 * items + 1e-4 * rows
     return 3 * ranking

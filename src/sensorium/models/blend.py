@@ -29,6 +29,8 @@ DEEP = ("sequence", "lstm")  # tried where they are named: they take minutes
 LATER = {  # members that are imported where they are named
     "graph": "graph:Graph",
     "coldaligner": "coldaligner:ColdAligner",
+    "hybrid": "hybrid:Hybrid",
+    "lightgcn": "lightgcn:LightGcn",
     "sequence": "sequence:Sequence",
     "lstm": "sequence:Lstm",
 }
@@ -58,6 +60,8 @@ class Blend:
     profile: Profile = field(default_factory=Profile)
     graph: Any = None
     coldaligner: Any = None
+    hybrid: Any = None
+    lightgcn: Any = None
     sequence: Any = None
     lstm: Any = None
 
@@ -65,6 +69,8 @@ class Blend:
         for name in (*self.use, *self.weights, *(name for own in self.by_length.values() for name in own)):
             if name not in (*LINEAR, *LATER):
                 raise RecipeError(f"blend: unknown member {name!r}; {nearest(name, (*LINEAR, *LATER))}")
+        if len(set(self.use)) < len(self.use):
+            raise RecipeError(f"blend: use = {list(self.use)} names a member twice")
         for weights in (self.weights, *self.by_length.values()):
             for name, weight in weights.items():
                 if not 0 <= weight < math.inf:

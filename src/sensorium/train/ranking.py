@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sensorium.arrays import Floats, Rows, slices
 from sensorium.data.events import Fold, Histories, confidence
 from sensorium.data.vectors import Vectors
+from sensorium.errors import ShapeError
 
 FEW = 8  # targets of one person up to which a pass for each is quicker than a sort
 Score = Callable[[Histories], Floats]  # (B, I) for a batch of histories
@@ -87,6 +88,8 @@ def asked(
 def hide(scores: Floats, batch: Asked, candidates: Rows | None) -> Floats:
     """A copy of the scores (B, I) with −inf for what was seen and for what is not a candidate."""
     scores = scores.astype(np.float32, copy=True)
+    if not np.isfinite(scores).all():
+        raise ShapeError("a model's scores are not finite: its settings are out of all proportion to the data")
     if candidates is not None:
         outside = np.ones(scores.shape[1], bool)
         outside[candidates] = False
