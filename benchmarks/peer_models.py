@@ -132,7 +132,7 @@ def cornac_lists(model: Any, pairs: Pairs, shape: tuple[int, int]) -> Lists:
         for row, person in enumerate(people.tolist()):
             inner = data.uid_map.get(person)
             if inner is not None:
-                out[row, inner_item >= 0] = np.asarray(model.score(inner))[inner_item[inner_item >= 0]]
+                out[row, inner_item >= 0] = np.asarray(model.score(inner)).ravel()[inner_item[inner_item >= 0]]
         return out
 
     return by_scores(score, matrix_of(pairs, shape))
