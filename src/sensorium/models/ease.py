@@ -106,7 +106,9 @@ class Ease:
         """
         items, decays = len(np.unique(fold.train.item)), {"decay": (1.0, 0.9, 0.8, 0.7, 0.5)}
         if pairs(fold.train) > PAIRS:
-            return tuned_linear(self, fold, features, decays)
+            # Where people have hundreds of items each, the penalty that is right is far above the usual one.
+            first = {"l2": (500.0, 1_000.0, 2_000.0), "degree": (0.3,)} if items <= LARGE else {}
+            return tuned_linear(self, fold, features, {**first, **decays})
         told = {"content": (0.0, 3.0, 30.0, 300.0)} if features.items.present.any() else {}
         if items > LARGE:
             first = {**decays, "l2": (50.0, 200.0, 600.0)}

@@ -21,6 +21,7 @@ from sensorium.train.ranking import rank_targets
 STEPS = 3  # of conjugate gradients in a half-step: the next half-step starts from where this one ends
 EVERY = 3  # epochs between two regressions from content to factors
 RIDGE = 1.0  # their penalty
+RATIOS = (0.03, 0.3, 3.0, 10.0)  # of penalty to confidence, that validation tries
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,28 @@ class Ials:
         return _alternated(self, events, features, lift, rows, people, items, self.epochs, np.zeros(len(rows), bool))
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ials:
-        """Penalty, its frequency, confidence, size and prior, and then how far items borrow, by NDCG@10 on validation."""
+        """Penalty and confidence together, frequency, size and prior, then how far items borrow, by NDCG@10 on validation."""
 
         def value(settings: Ials) -> float:
             model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
-        grid = {"l2": (0.1, 1.0, 10.0), "alpha": (3.0, 10.0, 30.0), "frequency": (0.0, 0.5, 1.0), "size": (32, 64, 128)}
+        best, height = self, value(self)
+        # The right penalty grows with the confidence, so the two move together: first their ratio, then both at that ratio.
+        ratio = self.l2 / self.alpha if self.alpha else 1.0
+        for alpha, ratios in ((self.alpha, RATIOS), (3.0, (1.0,)), (30.0, (1.0,)), (None, (0.5, 2.0))):
+            standing = best
+            for share in ratios:
+                confidence = standing.alpha if alpha is None else alpha
+                found = share if ratios is RATIOS else share * ratio
+                tried = replace(standing, alpha=confidence, l2=round(found * confidence, 6))
+                reached = value(tried)
+                if reached > height:
+                    best, height = tried, reached
+            ratio = best.l2 / best.alpha if best.alpha else 1.0
         told = features.items.present.any() or features.people is not None
-        best, height = climb(self, {**grid, "prior": (0.0, 1.0)} if told else grid, value)
+        grid: dict[str, tuple[float, ...]] = {"frequency": (0.0, 0.5, 1.0), "size": (32, 64, 128)}
+        best, height = climb(best, {**grid, "prior": (0.0, 1.0)} if told else grid, value)
         if not features.items.present.any():
             return best
         model = best.fit(fold.train, features, rng=np.random.default_rng(0))
