@@ -11,7 +11,7 @@ from scipy import sparse
 from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError
-from sensorium.models.auto import Auto
+from sensorium.models.auto import Auto, expected
 from sensorium.models.blend import Blend
 from sensorium.models.choose import climb
 from sensorium.models.content import Content
@@ -246,5 +246,8 @@ def test_auto_skips_what_its_budget_does_not_allow_by_size_alone() -> None:
     allowed = Auto().allowed(events, features)
     assert {"popularity", "content", "itemknn", "ease", "directed", "ials"} <= set(allowed)
     assert "profile" not in allowed
-    assert "sequence" not in Auto(budget_seconds=60, use=("popularity", "sequence")).allowed(events, features)
+    cost = sum(expected(name, events, features) for name in ("popularity", "sequence"))
+    short, enough = (Auto(budget_seconds=cost * share, use=("popularity", "sequence")) for share in (0.9, 1.1))
+    assert short.allowed(events, features) == ("popularity",)
+    assert enough.allowed(events, features) == ("popularity", "sequence")
     assert Auto(use=("popularity", "lstm")).allowed(events, features) == ("popularity", "lstm")
