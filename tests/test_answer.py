@@ -13,7 +13,7 @@ from sensorium.data.events import Events, confidence
 from sensorium.data.ids import Ids
 from sensorium.data.vectors import Vectors
 from sensorium.errors import UnknownId
-from sensorium.feedback.log import Entry
+from sensorium.feedback.store import Entry
 from sensorium.models.model import Features
 from sensorium.rank.query import Query
 

@@ -38,7 +38,8 @@ from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, SensoriumError, SnapshotError
-from sensorium.feedback.log import Entry, Log
+from sensorium.feedback.log import Log
+from sensorium.feedback.store import Entry
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up

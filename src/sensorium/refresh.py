@@ -21,7 +21,8 @@ from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode, read_by
-from sensorium.feedback.log import Entry
+from sensorium.feedback.store import Entry
+from sensorium.models.model import Features
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot
 

@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from sensorium.errors import DataError, SnapshotError
-from sensorium.feedback.log import Entry, Log
+from sensorium.feedback.log import Log
+from sensorium.feedback.store import Entry
 
 
 def entry(user="ann", item="a", time=1.0, **more):
@@ -94,7 +95,8 @@ def test_erasing_says_when_another_reader_still_holds_the_pages(tmp_path):
 
 WRITER = """
 import sys
-from sensorium.feedback.log import Entry, Log
+from sensorium.feedback.log import Log
+from sensorium.feedback.store import Entry
 log = Log(sys.argv[1])
 n = 0
 while True:

@@ -25,7 +25,8 @@ from sensorium.data.content import Content
 from sensorium.data.events import Events, Histories
 from sensorium.data.vectors import Vectors
 from sensorium.encode.encoder import Encoder, Names
-from sensorium.feedback.log import Entry, Log
+from sensorium.feedback.log import Log
+from sensorium.feedback.store import Entry
 from sensorium.fuse.fusion import Fusion, Views
 from sensorium.index.index import Index
 from sensorium.models.model import Embeds, Explains, Features, Model, Recommender

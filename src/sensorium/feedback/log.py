@@ -1,62 +1,50 @@
-"""The durable log of what people did since the last training: an embedded store that survives a kill, and can forget."""
+"""The embedded store: one SQLite file that survives a kill, and can forget. What it must do, store.py says."""
 
 from __future__ import annotations
 
 import contextlib
-import math
+import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sensorium.errors import DataError, SnapshotError
+from sensorium.errors import SnapshotError
+from sensorium.feedback.store import Document, Entry, Note
 
-VERSION = 1  # of the table below; a file of a newer version is refused
 MARK = 0x53454E53  # "SENS": tells this file from any other SQLite file
 
-_TABLE = """
-CREATE TABLE events (
-  position INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice, not even after an erasure
-  user TEXT NOT NULL, item TEXT NOT NULL, kind TEXT NOT NULL,
-  value REAL, time REAL NOT NULL, text TEXT,
-  key TEXT UNIQUE
-);
-CREATE INDEX events_of_user ON events (user, position);
-"""
+# What brings a file from one version to the next, in order; a file of a newer version is refused. Never change a step that
+# was released: add one.
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE events (
+          position INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice, not even after an erasure
+          user TEXT NOT NULL, item TEXT NOT NULL, kind TEXT NOT NULL,
+          value REAL, time REAL NOT NULL, text TEXT,
+          key TEXT UNIQUE
+        )""",
+        "CREATE INDEX events_of_user ON events (user, position)",
+    ),
+    (
+        "CREATE INDEX events_of_item ON events (item, position)",
+        """CREATE TABLE documents (
+          kind TEXT NOT NULL, id TEXT NOT NULL,
+          body TEXT,  -- NULL where the document was deleted, so that other processes hear of it
+          changed INTEGER NOT NULL,  -- ascends over all documents
+          PRIMARY KEY (kind, id)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX documents_changed ON documents (kind, changed)",
+        """CREATE TABLE journal (
+          position INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, user TEXT, time REAL NOT NULL, body TEXT NOT NULL
+        )""",
+        "CREATE INDEX journal_of_name ON journal (name, position)",
+        "CREATE INDEX journal_of_user ON journal (user)",
+    ),
+)
+VERSION = len(STEPS)
 _COLUMNS = "user, item, kind, time, value, text, key, position"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One thing that somebody did, in outside ids. `time` in seconds since 1970.
-
-    `key` makes an append repeatable: a second entry with the same key is not stored. `position` is given by the log.
-    """
-
-    user: str
-    item: str
-    kind: str
-    time: float
-    value: float | None = None
-    text: str | None = None
-    key: str | None = None
-    position: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("user", "item", "kind", "text", "key"):
-            word = getattr(self, name)
-            optional = name in ("text", "key")
-            if not isinstance(word, str) and not (optional and word is None):
-                raise DataError(f"event of user {self.user!r}: {name} is {word!r}, it must be text")
-            if word == "" and not optional:
-                raise DataError(f"event of user {self.user!r} for item {self.item!r}: {name} is empty; give it a name")
-            if word is not None and any("\ud800" <= letter <= "\udfff" for letter in word):
-                raise DataError(f"event: {name} {word!r} is not valid Unicode; decode it as UTF-8 first")
-        if not _finite(self.time):
-            raise DataError(f"event of user {self.user!r}: time {self.time!r} must be seconds since 1970")
-        if self.value is not None and not _finite(self.value):
-            raise DataError(f"event of user {self.user!r}: value {self.value!r} must be a finite number, or None")
 
 
 class Log:
@@ -121,12 +109,15 @@ class Log:
             self._base.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return positions
 
-    def read(self, after: int = 0, *, user: str | None = None, most: int | None = None) -> list[Entry]:
-        """The entries after a position, oldest first: all, those of one person, or at most `most`."""
+    def read(
+        self, after: int = 0, *, user: str | None = None, item: str | None = None, most: int | None = None
+    ) -> list[Entry]:
+        """The entries after a position, oldest first: all, those of one person or of one item, or at most `most`."""
         where: str = "position > ?"
         values: list[int | str] = [after]
-        if user is not None:
-            where, values = "user = ? AND position > ?", [user, after]
+        for column, name in (("user", user), ("item", item)):
+            if name is not None:
+                where, values = f"{column} = ? AND {where}", [name, *values]
         with self._told():
             rows = self._base.execute(
                 f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY position LIMIT ?",
@@ -135,7 +126,8 @@ class Log:
         return [Entry(*row) for row in rows]
 
     def erase(self, user: str) -> int:
-        """Removes every entry of a person from the file, physically, and returns how many there were.
+        """Removes every entry of a person from the file, physically, and returns how many there were; their document
+        and their notes go too.
 
         Deleted cells are overwritten, the file is rewritten without them, and the write-ahead log is emptied: no byte
         of the entries is left in the files. Positions of others do not change. **Cost** O(size of the file).
@@ -143,7 +135,9 @@ class Log:
         with self._told():
             with self._writing():
                 count = self._base.execute("DELETE FROM events WHERE user = ?", [user]).rowcount
-            if count:
+                others = self._base.execute("DELETE FROM journal WHERE user = ?", [user]).rowcount
+                others += self._base.execute("DELETE FROM documents WHERE kind = 'users' AND id = ?", [user]).rowcount
+            if count or others:
                 self._base.execute("VACUUM")
             busy = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
         if busy:
@@ -152,6 +146,85 @@ class Log:
                 "close it and erase again"
             )
         return count
+
+    def remove(self, user: str, item: str, kind: str | None = None) -> int:
+        """Takes back what a person did with an item (of one kind, or all); returns how many entries that were."""
+        more, values = ("", [user, item]) if kind is None else (" AND kind = ?", [user, item, kind])
+        with self._told(), self._writing():
+            return self._base.execute(f"DELETE FROM events WHERE user = ? AND item = ?{more}", values).rowcount
+
+    # --- documents ------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, documents: Mapping[str, Mapping[str, Any]]) -> int:
+        """Stores documents by id, new or in place of old ones, all or none; returns the number of the last change."""
+        bodies = {name: _json(document) for name, document in documents.items()}
+        with self._told(), self._writing():
+            changed = self._changes()
+            rows = [(kind, name, body, changed + place + 1) for place, (name, body) in enumerate(bodies.items())]
+            self._base.executemany(
+                "INSERT OR REPLACE INTO documents (kind, id, body, changed) VALUES (?, ?, ?, ?)", rows
+            )
+            return changed + len(rows)
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The document of an id, None where there is none."""
+        with self._told():
+            row = self._base.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", [kind, name]).fetchone()
+        return None if row is None or row[0] is None else json.loads(row[0])
+
+    def page(self, kind: str, after: str = "", most: int = 100) -> list[Document]:
+        """At most `most` documents by ascending id, those after one."""
+        with self._told():
+            rows = self._base.execute(
+                "SELECT id, body, changed FROM documents WHERE kind = ? AND id > ? AND body IS NOT NULL ORDER BY id LIMIT ?",
+                [kind, after, most],
+            ).fetchall()
+        return [Document(name, json.loads(body), changed) for name, body, changed in rows]
+
+    def changed(self, kind: str, after: int = 0, most: int = 10_000) -> list[Document]:
+        """What was put or deleted after a change, oldest first; the body of a deleted document is None."""
+        with self._told():
+            rows = self._base.execute(
+                "SELECT id, body, changed FROM documents WHERE kind = ? AND changed > ? ORDER BY changed LIMIT ?",
+                [kind, after, most],
+            ).fetchall()
+        return [Document(name, body and json.loads(body), changed) for name, body, changed in rows]
+
+    def delete(self, kind: str, name: str) -> bool:
+        """Deletes a document, whether there was one; that it is gone is told by `changed`."""
+        with self._told(), self._writing():
+            number = self._changes() + 1
+            command = "UPDATE documents SET body = NULL, changed = ? WHERE kind = ? AND id = ? AND body IS NOT NULL"
+            return self._base.execute(command, [number, kind, name]).rowcount > 0
+
+    def _changes(self) -> int:
+        return int(self._one("SELECT COALESCE(MAX(changed), 0) FROM documents"))
+
+    # --- the journal ----------------------------------------------------------------------------------------------
+
+    def note(self, name: str, notes: Sequence[Note]) -> list[int]:
+        """Appends to a journal, all or none; returns the positions."""
+        with self._told(), self._writing():
+            first = int(self._one("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'journal'")) + 1
+            rows = [(first + place, name, one.user, one.time, _json(one.body)) for place, one in enumerate(notes)]
+            self._base.executemany(
+                "INSERT INTO journal (position, name, user, time, body) VALUES (?, ?, ?, ?, ?)", rows
+            )
+        return [first + place for place in range(len(notes))]
+
+    def notes(self, name: str, after: int = 0, most: int | None = None) -> list[Note]:
+        """What stands in a journal after a position, oldest first."""
+        with self._told():
+            rows = self._base.execute(
+                "SELECT time, body, user, position FROM journal WHERE name = ? AND position > ? ORDER BY position LIMIT ?",
+                [name, after, -1 if most is None else most],
+            ).fetchall()
+        return [Note(time, json.loads(body), user, position) for time, body, user, position in rows]
+
+    def backup(self, path: Path | str) -> None:
+        """A copy of the file as it stands, while others go on writing."""
+        with self._told(), contextlib.closing(sqlite3.connect(path)) as copy:
+            self._base.backup(copy)
 
     def close(self) -> None:
         """Closes the file; what was appended is safe without it."""
@@ -174,10 +247,12 @@ class Log:
         self._base.execute("PRAGMA journal_mode = WAL")
         self._base.execute("PRAGMA synchronous = FULL")
         self._base.execute("PRAGMA secure_delete = ON")
-        with self._writing():  # a second process that opens at the same moment waits, and finds the table
-            if not int(self._one("SELECT COUNT(*) FROM sqlite_master WHERE name = 'events'")):
-                for statement in _TABLE.split(";"):
+        with self._writing():  # a second process that opens at the same moment waits, and finds the tables
+            version = int(self._one("PRAGMA user_version"))
+            for step in STEPS[version:]:
+                for statement in step:
                     self._base.execute(statement)
+            if version < VERSION:
                 self._base.execute(f"PRAGMA application_id = {MARK}")
                 self._base.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -225,5 +300,6 @@ class Log:
                 raise SnapshotError(f"{self.path}: the feedback log cannot be opened ({error.strerror})") from None
 
 
-def _finite(number: object) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+def _json(body: Mapping[str, Any]) -> str:
+    """**Raises** ValueError for what is no plain value."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,86 @@
+"""Group commit: many writers, one sync to disk. Whoever appends waits for that sync, and shares it with all who wait."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from sensorium.errors import SnapshotError
+from sensorium.feedback.log import Log
+from sensorium.feedback.store import Entry
+
+MOST = 20_000  # entries of one transaction; a longer queue is written in several
+
+
+class Committer:
+    """Appends to a log from any number of threads; each call's entries are stored all or none.
+
+    While one transaction is on its way to the disk, the batches of others gather, and the next transaction takes them
+    together. So the cost of a sync is shared by as many as happen to write at once, and nobody waits for a timer.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._waiting: deque[tuple[Sequence[Entry], Future[list[int]]]] = deque()
+        self._there = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are queued now."""
+        return len(self._waiting)
+
+    def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
+        """The positions of the entries, once they are on the disk. **Raises** SnapshotError after `close`, and through the
+        future what `Log.append` raises."""
+        answer: Future[list[int]] = Future()
+        with self._there:
+            if self._closed:
+                raise SnapshotError(f"{self._log.path}: the log is closed; nothing was written")
+            self._waiting.append((entries, answer))
+            self._there.notify()
+        return answer
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """The same, waiting for it."""
+        return self.submit(entries).result()
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        with self._there:
+            self._closed = True
+            self._there.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._there:
+                while not self._waiting and not self._closed:
+                    self._there.wait()
+                if not self._waiting:
+                    return
+                taken: list[tuple[Sequence[Entry], Future[list[int]]]] = []
+                count = 0
+                while self._waiting and (not taken or count + len(self._waiting[0][0]) <= MOST):
+                    taken.append(self._waiting.popleft())
+                    count += len(taken[-1][0])
+            self._write(taken)
+
+    def _write(self, taken: Sequence[tuple[Sequence[Entry], Future[list[int]]]]) -> None:
+        try:
+            positions = self._log.append([entry for entries, _ in taken for entry in entries])
+        except Exception as error:
+            if len(taken) == 1:
+                taken[0][1].set_exception(error)
+            else:  # one bad batch must not fail the others
+                for one in taken:
+                    self._write([one])
+            return
+        begin = 0
+        for entries, answer in taken:
+            answer.set_result(positions[begin : begin + len(entries)])
+            begin += len(entries)

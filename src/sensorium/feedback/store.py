@@ -1,0 +1,93 @@
+"""What a durable store must do: events in order, documents by id, journals. One conformance suite runs over all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sensorium.errors import DataError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that somebody did, in outside ids. `time` in seconds since 1970.
+
+    `key` makes an append repeatable: a second entry with the same key is not stored. `position` is given by the log.
+    """
+
+    user: str
+    item: str
+    kind: str
+    time: float
+    value: float | None = None
+    text: str | None = None
+    key: str | None = None
+    position: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("user", "item", "kind", "text", "key"):
+            word = getattr(self, name)
+            optional = name in ("text", "key")
+            if not isinstance(word, str) and not (optional and word is None):
+                raise DataError(f"event of user {self.user!r}: {name} is {word!r}, it must be text")
+            if word == "" and not optional:
+                raise DataError(f"event of user {self.user!r} for item {self.item!r}: {name} is empty; give it a name")
+            if word is not None and any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise DataError(f"event: {name} {word!r} is not valid Unicode; decode it as UTF-8 first")
+        if not _finite(self.time):
+            raise DataError(f"event of user {self.user!r}: time {self.time!r} must be seconds since 1970")
+        if self.value is not None and not _finite(self.value):
+            raise DataError(f"event of user {self.user!r}: value {self.value!r} must be a finite number, or None")
+
+
+@dataclass(frozen=True)
+class Document:
+    """What is known of one thing by its id; `body` is None where it was deleted. `changed` ascends over all documents."""
+
+    id: str
+    body: dict[str, Any] | None
+    changed: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of a journal: what was shown, decided, measured. `user` is whose it is, so that it is erased with them."""
+
+    time: float
+    body: Mapping[str, Any]
+    user: str | None = None
+    position: int = 0
+
+
+class Store(Protocol):
+    """A call that changes something returns once that is on the disk, and changed all of it or nothing.
+
+    Positions of events ascend and are never given twice, not even after an erasure; a key makes an append repeatable.
+    **Raises** SnapshotError where the store cannot be reached, is damaged, or was written by a newer version.
+    """
+
+    @property
+    def end(self) -> int: ...
+    def __len__(self) -> int: ...
+    def append(self, entries: Sequence[Entry]) -> list[int]: ...
+    def read(
+        self, after: int = 0, *, user: str | None = None, item: str | None = None, most: int | None = None
+    ) -> list[Entry]: ...
+    def remove(self, user: str, item: str, kind: str | None = None) -> int: ...
+    def erase(self, user: str) -> int: ...
+    def put(self, kind: str, documents: Mapping[str, Mapping[str, Any]]) -> int: ...
+    def get(self, kind: str, name: str) -> dict[str, Any] | None: ...
+    def page(self, kind: str, after: str = "", most: int = 100) -> list[Document]: ...
+    def changed(self, kind: str, after: int = 0, most: int = 10_000) -> list[Document]: ...
+    def delete(self, kind: str, name: str) -> bool: ...
+    def note(self, name: str, notes: Sequence[Note]) -> list[int]: ...
+    def notes(self, name: str, after: int = 0, most: int | None = None) -> list[Note]: ...
+    def backup(self, path: Path | str) -> None: ...
+    def close(self) -> None: ...
+
+
+def _finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
