@@ -55,13 +55,14 @@ class Log:
 
     def __init__(self, path: Path | str, *, wait_seconds: float = 30.0) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
+        self._lock, self._look = threading.RLock(), threading.RLock()
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
+            self._base = self._opened(wait_seconds)
         try:
             with self._told():
                 self._prepare()
+                self._reader = self._opened(wait_seconds)  # who reads does not wait for another's sync to disk
         except BaseException:
             self._base.close()
             raise
@@ -73,8 +74,7 @@ class Log:
         self.close()
 
     def __len__(self) -> int:
-        with self._told():
-            return int(self._one("SELECT COUNT(*) FROM events"))
+        return int(self._found("SELECT COUNT(*) FROM events", [])[0][0])
 
     @property
     def end(self) -> int:
@@ -118,11 +118,10 @@ class Log:
         for column, name in (("user", user), ("item", item)):
             if name is not None:
                 where, values = f"{column} = ? AND {where}", [name, *values]
-        with self._told():
-            rows = self._base.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY position LIMIT ?",
-                [*values, -1 if most is None else most],
-            ).fetchall()
+        rows = self._found(
+            f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY position LIMIT ?",
+            [*values, -1 if most is None else most],
+        )
         return [Entry(*row) for row in rows]
 
     def erase(self, user: str) -> int:
@@ -168,26 +167,23 @@ class Log:
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """The document of an id, None where there is none."""
-        with self._told():
-            row = self._base.execute("SELECT body FROM documents WHERE kind = ? AND id = ?", [kind, name]).fetchone()
-        return None if row is None or row[0] is None else json.loads(row[0])
+        rows = self._found("SELECT body FROM documents WHERE kind = ? AND id = ?", [kind, name])
+        return json.loads(rows[0][0]) if rows and rows[0][0] is not None else None
 
     def page(self, kind: str, after: str = "", most: int = 100) -> list[Document]:
         """At most `most` documents by ascending id, those after one."""
-        with self._told():
-            rows = self._base.execute(
-                "SELECT id, body, changed FROM documents WHERE kind = ? AND id > ? AND body IS NOT NULL ORDER BY id LIMIT ?",
-                [kind, after, most],
-            ).fetchall()
+        rows = self._found(
+            "SELECT id, body, changed FROM documents WHERE kind = ? AND id > ? AND body IS NOT NULL ORDER BY id LIMIT ?",
+            [kind, after, most],
+        )
         return [Document(name, json.loads(body), changed) for name, body, changed in rows]
 
     def changed(self, kind: str, after: int = 0, most: int = 10_000) -> list[Document]:
         """What was put or deleted after a change, oldest first; the body of a deleted document is None."""
-        with self._told():
-            rows = self._base.execute(
-                "SELECT id, body, changed FROM documents WHERE kind = ? AND changed > ? ORDER BY changed LIMIT ?",
-                [kind, after, most],
-            ).fetchall()
+        rows = self._found(
+            "SELECT id, body, changed FROM documents WHERE kind = ? AND changed > ? ORDER BY changed LIMIT ?",
+            [kind, after, most],
+        )
         return [Document(name, body and json.loads(body), changed) for name, body, changed in rows]
 
     def delete(self, kind: str, name: str) -> bool:
@@ -214,11 +210,10 @@ class Log:
 
     def notes(self, name: str, after: int = 0, most: int | None = None) -> list[Note]:
         """What stands in a journal after a position, oldest first."""
-        with self._told():
-            rows = self._base.execute(
-                "SELECT time, body, user, position FROM journal WHERE name = ? AND position > ? ORDER BY position LIMIT ?",
-                [name, after, -1 if most is None else most],
-            ).fetchall()
+        rows = self._found(
+            "SELECT time, body, user, position FROM journal WHERE name = ? AND position > ? ORDER BY position LIMIT ?",
+            [name, after, -1 if most is None else most],
+        )
         return [Note(time, json.loads(body), user, position) for time, body, user, position in rows]
 
     def backup(self, path: Path | str) -> None:
@@ -228,7 +223,8 @@ class Log:
 
     def close(self) -> None:
         """Closes the file; what was appended is safe without it."""
-        with self._lock:
+        with self._lock, self._look:
+            self._reader.close()
             self._base.close()
 
     def _prepare(self) -> None:
@@ -256,8 +252,16 @@ class Log:
                 self._base.execute(f"PRAGMA application_id = {MARK}")
                 self._base.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _one(self, question: str) -> int:
-        return self._base.execute(question).fetchone()[0]
+    def _opened(self, wait_seconds: float) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
+
+    def _one(self, question: str, base: sqlite3.Connection | None = None) -> int:
+        return (base or self._base).execute(question).fetchone()[0]
+
+    def _found(self, question: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """What a question finds, without waiting for writers."""
+        with self._told(self._look):
+            return self._reader.execute(question, values).fetchall()
 
     def _known(self, keys: list[str]) -> dict[str, int]:
         """The positions of those keys that are stored."""
@@ -280,9 +284,9 @@ class Log:
         self._base.execute("COMMIT")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """One thread at a time; what goes wrong in the store is told in one line."""
-        with self._lock:
+    def _told(self, lock: threading.RLock | None = None) -> Iterator[None]:
+        """One thread at a time on a connection; what goes wrong in the store is told in one line."""
+        with lock or self._lock:
             try:
                 yield
             except sqlite3.OperationalError as error:
