@@ -22,7 +22,6 @@ from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode, read_by
 from sensorium.feedback.store import Entry
-from sensorium.models.model import Features
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot
 
