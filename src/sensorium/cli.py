@@ -336,6 +336,37 @@ def demo(
     print(f"a generated world is in {folder}.  Next:  sensorium train {folder / 'demo.toml'} --out runs/demo")
 
 
+@app.command(epilog="Example:  SENSORIUM_API_KEY=$(openssl rand -hex 24) sensorium serve runs/movies --port 8087")
+def serve(
+    run: RunArgument,
+    host: Annotated[str, typer.Option(help="The address to listen on; beyond loopback it asks for TLS and a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.")] = 8087,
+    key_file: Annotated[Path | None, typer.Option(help="A file whose first line is the first admin key \\[else: $SENSORIUM_API_KEY].")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS: a PEM file.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="TLS: the key of the certificate, PEM.")] = None,
+    media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
+    per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
+    insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
+    cache: CacheOption = None,
+) -> None:  # fmt: skip
+    """Answer over HTTP: recommendations, events, items, search; docs at /docs."""
+    from sensorium.serve.app import Serving
+    from sensorium.serve.app import run as served
+
+    first = key_file.read_text("utf-8").strip().splitlines()[0] if key_file else os.environ.get("SENSORIUM_API_KEY", "")
+    serving = Serving(
+        host=host,
+        port=port,
+        certificate=certificate,
+        private_key=private_key,
+        media=media,
+        per_second=per_second,
+        insecure=insecure,
+    )
+    print(f"serving {run} on {'https' if certificate else 'http'}://{host}:{port}  (docs: /docs; stop with Ctrl-C)")
+    served(run, serving, cache=cache, first_key=first)
+
+
 STOPPED = 130  # the exit code after Ctrl-C
 
 

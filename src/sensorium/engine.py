@@ -39,7 +39,7 @@ from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry
+from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up
@@ -196,6 +196,21 @@ class Engine:
         """The version that answers now."""
         return self._live.snapshot
 
+    @property
+    def version(self) -> str:
+        """The name of the snapshot that answers now, "" where the run is in memory alone."""
+        return self._live.name
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run was made from."""
+        return self._live.made_from
+
+    @property
+    def store(self) -> Store | None:
+        """Where events are kept; None where the run is in memory alone."""
+        return self._log
+
     # --- answering ------------------------------------------------------------------------------------------------
 
     def recommend(
@@ -223,7 +238,7 @@ class Engine:
         """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it."""
         live = self._live
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
-        return answer(live, query, happened, lookup=live.lookup, weights=live.weights)
+        return replace(answer(live, query, happened, lookup=live.lookup, weights=live.weights), version=live.name)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
         """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips.
@@ -305,14 +320,18 @@ class Engine:
 
         A mapping has `user`, `item`, and may have `kind` (view), `value`, `time` (now), `text`, `key`.
         """
-        entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
-        entries = [replace(entry, kind=folded(entry.kind)) for entry in entries]
+        entries = self.entries(events)
         if self._log is not None:
             return self._log.append(entries)
         begin = self.snapshot.position + len(self._unsaved)
         fresh = [replace(entry, position=begin + place + 1) for place, entry in enumerate(entries)]
         self._unsaved += fresh
         return [entry.position for entry in fresh]
+
+    def entries(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
+        """The events as the store takes them, checked. **Raises** DataError."""
+        entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
+        return [replace(entry, kind=folded(entry.kind)) for entry in entries]
 
     def observe_table(self, path: Path | str) -> int:
         """Note every event of a table (columns as in training); returns how many."""
@@ -351,8 +370,11 @@ class Engine:
             "example_user": now.user_ids[0] if len(now.user_ids) else None,
         }
 
-    def add(self, items: Catalog | Path | str, *, progress: Progress = silent) -> int:
+    def add(self, items: Catalog | Path | str, *, keep: bool = True, progress: Progress = silent) -> int:
         """New items, recommendable at once from their content alone; returns how many were new.
+
+        Without `keep` only what answers now changes, at the price of an encoding; the next refresh writes it. Whoever calls
+        so keeps the items elsewhere until then.
 
         `report` then tells what was rejected, missing or known already (`counts["known"]`), `problems` what could not
         be encoded. **Raises** DataError for a table of events.
@@ -366,15 +388,15 @@ class Engine:
                 _refuse_events(report)
             self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress)
-            self._swap(snapshots.placed(after))
+            self._swap(snapshots.placed(after), keep=keep)
             return len(after.catalog) - len(before.catalog)
 
-    def hide(self, item: str, *, hidden: bool = True) -> None:
-        """Show an item no longer, or again."""
+    def hide(self, *items: str, hidden: bool = True, keep: bool = True) -> None:
+        """Show some items no longer, or again; `keep` as for `add`."""
         with self._writing, self._turn():
-            row = self.snapshot.catalog.ids.row(item)
-            rows = set(self.snapshot.hidden) | {row} if hidden else set(self.snapshot.hidden) - {row}
-            self._swap(replace(self.snapshot, hidden=tuple(sorted(rows))))
+            rows = {self.snapshot.catalog.ids.row(item) for item in items}
+            after = set(self.snapshot.hidden) | rows if hidden else set(self.snapshot.hidden) - rows
+            self._swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep)
 
     def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
         """Learn from everything observed so far; returns how many events were new.
@@ -403,8 +425,10 @@ class Engine:
             after, self.problems = forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress)
             self._swap(after, only=True)
 
-    def _swap(self, snapshot: Snapshot, *, only: bool = False) -> None:
-        name = runs.keep(snapshot, self.folder, only=only) if self.folder is not None else ""
+    def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
+        name = self._live.name
+        if self.folder is not None and keep:
+            name = runs.keep(snapshot, self.folder, only=only)
         self._live = Live(snapshot, name)
 
     @contextlib.contextmanager

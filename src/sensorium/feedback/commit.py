@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from sensorium.errors import SnapshotError
-from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry
+from sensorium.feedback.store import Entry, Store
 
 MOST = 20_000  # entries of one transaction; a longer queue is written in several
 
 
 class Committer:
-    """Appends to a log from any number of threads; each call's entries are stored all or none.
+    """Appends to a store from any number of threads; each call's entries are stored all or none.
 
     While one transaction is on its way to the disk, the batches of others gather, and the next transaction takes them
     together. So the cost of a sync is shared by as many as happen to write at once, and nobody waits for a timer.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._waiting: deque[tuple[Sequence[Entry], Future[list[int]]]] = deque()
         self._there = threading.Condition()
         self._closed = False
@@ -36,11 +35,11 @@ class Committer:
 
     def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
         """The positions of the entries, once they are on the disk. **Raises** SnapshotError after `close`, and through the
-        future what `Log.append` raises."""
+        future what `Store.append` raises."""
         answer: Future[list[int]] = Future()
         with self._there:
             if self._closed:
-                raise SnapshotError(f"{self._log.path}: the log is closed; nothing was written")
+                raise SnapshotError("the store is closed; nothing was written")
             self._waiting.append((entries, answer))
             self._there.notify()
         return answer
@@ -72,7 +71,7 @@ class Committer:
 
     def _write(self, taken: Sequence[tuple[Sequence[Entry], Future[list[int]]]]) -> None:
         try:
-            positions = self._log.append([entry for entries, _ in taken for entry in entries])
+            positions = self._store.append([entry for entries, _ in taken for entry in entries])
         except Exception as error:
             if len(taken) == 1:
                 taken[0][1].set_exception(error)

@@ -149,12 +149,15 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer, best first. `notes` says in plain lines where something else was done than asked."""
+    """The answer, best first. `notes` says in plain lines where something else was done than asked; `version` names the
+    snapshot that gave all of it ("" where the run is in memory alone).
+    """
 
     items: tuple[Recommendation, ...]
     model: str
     candidates: int
     notes: tuple[str, ...] = ()
+    version: str = ""
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,0 +1,213 @@
+"""What every route calls: one run, opened for many at once. It knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sensorium.arrays import threads
+from sensorium.data.columns import MEDIA_NAMES
+from sensorium.engine import Engine
+from sensorium.errors import DataError, SensoriumError, UnknownId
+from sensorium.feedback.commit import Committer
+from sensorium.feedback.store import Entry
+from sensorium.rank.query import Ranking
+from sensorium.serve.keys import Keys
+
+T = TypeVar("T")
+QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
+MEDIA_COLUMNS = tuple(
+    name for names in MEDIA_NAMES.values() for name in names
+)  # that the reader takes for media by name
+ITEMS = "items"  # the kind of document that items are
+
+
+class Busy(SensoriumError):
+    """More is asked than can be answered in time: the request was not begun, and may be sent again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking with the id that feedback and audits refer to."""
+
+    id: str
+    ranking: Ranking
+
+
+class Service:
+    """An opened run with its commit queue, its threads, and the items that came since it was trained.
+
+    An item is kept in the store first, as a document; then it is encoded by a thread of its own, and what answers is
+    swapped in one move. On opening, documents that the snapshot does not know are encoded again.
+    """
+
+    def __init__(
+        self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None
+    ) -> None:
+        self.engine = Engine.open(folder, cache=cache)
+        if self.engine.store is None:
+            raise SensoriumError(f"{folder}: the run has no store")
+        self.store = self.engine.store
+        self.keys = Keys(self.store, first_key)
+        self.commits = Committer(self.store)
+        self.media = media
+        self.started = time.time()
+        self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
+        self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
+        self._waiting = 0
+        self._counting = threading.Lock()
+        self.failed: dict[str, str] = {}  # items that could not be added, and why
+        self._changed = 0  # up to which change of the documents the live version knows the items
+        self._fresh: asyncio.Event | None = None
+        self._adding: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Bring the live version up to the documents, then go on doing so."""
+        await self.slow(self.catch_up)
+        self._fresh = asyncio.Event()
+        self._adding = asyncio.create_task(self._keep_up())
+
+    async def end(self) -> None:
+        """Finish what was begun, then close."""
+        if self._adding is not None:
+            self._adding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._adding
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """Answers that were begun are finished, events that were taken are written."""
+        self._threads.shutdown(wait=True)
+        self._slow.shutdown(wait=True)
+        self.commits.close()
+        self.engine.close()
+
+    async def threaded(self, work: Callable[[], T]) -> T:
+        """The work in one of the threads that answer. **Raises** Busy where too many wait already."""
+        with self._counting:
+            if self._waiting >= QUEUE:
+                raise Busy("too many requests wait; come back in a second")
+            self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            with self._counting:
+                self._waiting -= 1
+
+    async def slow(self, work: Callable[[], T]) -> T:
+        """The work in the one thread that changes what answers."""
+        return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+
+    # --- answering, observing -------------------------------------------------------------------------------------
+
+    async def recommend(self, **wishes: Any) -> Answer:
+        """What Engine.recommend answers; what was observed a moment ago counts."""
+        ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+        return Answer(secrets.token_hex(8), ranking)
+
+    async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
+        """The positions of the events, once they are on the disk."""
+        return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
+
+    # --- items ----------------------------------------------------------------------------------------------------
+
+    async def put_items(self, documents: Mapping[str, Mapping[str, Any]]) -> int:
+        """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background."""
+        change = await self.threaded(lambda: self.store.put(ITEMS, documents))
+        if self._fresh is not None:
+            self._fresh.set()
+        return change
+
+    async def drop_item(self, item: str) -> None:
+        """Takes an item out of the store and out of every further answer. **Raises** UnknownId."""
+        known = await self.threaded(lambda: self.store.delete(ITEMS, item))
+        there = item in self.engine.snapshot.catalog.ids
+        if not known and not there:
+            raise UnknownId(f"no item {item!r}")
+        if there:
+            await self.threaded(
+                lambda: self.store.put(ITEMS, {item: {"item_id": item, "hidden": True, "dropped": True}})
+            )
+            await self.slow(lambda: self.engine.hide(item, keep=False))
+
+    def item(self, item: str) -> dict[str, Any]:
+        """What is known of an item. **Raises** UnknownId."""
+        document = self.store.get(ITEMS, item)
+        if document is not None and not document.get("dropped"):
+            return document
+        catalog = self.engine.snapshot.catalog
+        if document is None and item in catalog.ids:
+            return {"item_id": item, "title": catalog.title(catalog.ids.row(item)), "hidden": False}
+        raise UnknownId(f"no item {item!r}")
+
+    def catch_up(self) -> int:
+        """Encode what the store has and the live version lacks; returns how many items were added."""
+        added = 0
+        while changes := self.store.changed(ITEMS, self._changed):
+            bodies = [one.body for one in changes if one.body is not None]
+            ids = self.engine.snapshot.catalog.ids
+            fresh = [body for body in bodies if body["item_id"] not in ids and not body.get("dropped")]
+            if fresh:
+                added += self._added(fresh)
+            ids = self.engine.snapshot.catalog.ids
+            for hidden in (True, False):
+                names = [body["item_id"] for body in bodies if bool(body.get("hidden")) == hidden]
+                now = set(self.engine.snapshot.hidden)
+                names = [name for name in names if name in ids and (ids.row(name) in now) != hidden]
+                if names:
+                    self.engine.hide(*names, hidden=hidden, keep=False)
+            self._changed = changes[-1].changed
+        return added
+
+    def _added(self, bodies: Sequence[Mapping[str, Any]]) -> int:
+        """Items encoded and added; where one of them cannot be read the others are added without it."""
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "items.jsonl"
+            try:
+                lines = [json.dumps(self._row(body)) + "\n" for body in bodies]
+                table.write_text("".join(lines), "utf-8")
+                return self.engine.add(table, keep=False)
+            except SensoriumError as error:
+                if len(bodies) > 1:
+                    return sum(self._added([body]) for body in bodies)
+                self.failed[bodies[0]["item_id"]] = " ".join(str(error).split())
+                return 0
+
+    def _row(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A document as a row of the recipe's table of items; what it does not state is empty."""
+        things = self.engine.recipe.items
+        media = {column for columns in (things.image, things.audio, things.video) for column in columns or ()}
+        named = [things.title, *(things.text or ()), *media, *(things.attributes or {}), *things.vectors.values()]
+        row: dict[str, Any] = {name: None for name in named if name}
+        row |= {name: value for name, value in body.items() if name not in ("item_id", "hidden", "dropped")}
+        row[things.id or "item_id"] = body["item_id"]
+        for column in {*MEDIA_COLUMNS, *media} & set(row):
+            if row[column]:
+                row[column] = str(self._inside(str(row[column])))
+        return row
+
+    def _inside(self, path: str) -> Path:
+        """A path of media, within the folder that was configured. **Raises** DataError for any other."""
+        if self.media is None:
+            raise DataError("media by path need a folder: start the service with --media FOLDER")
+        whole = (self.media / path).resolve()
+        if not whole.is_relative_to(self.media.resolve()):
+            raise DataError(f"{path!r} lies outside the media folder")
+        return whole
+
+    async def _keep_up(self) -> None:
+        assert self._fresh is not None
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            await self.slow(self.catch_up)

@@ -1,0 +1,196 @@
+"""The service as a client meets it: every event counts in the next answer, a new item is found, keys open what they may."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sensorium.checks.worlds import write_demo
+from sensorium.engine import Engine
+from sensorium.serve.app import Serving, application
+from sensorium.serve.service import Service
+
+KEY = "an-admin-key-of-enough-letters"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    write_demo(folder / "world", items=60, people=40)
+    recipe = (folder / "world" / "demo.toml").read_text() + '\n[recommender]\nname = "content"\n'
+    (folder / "world" / "near.toml").write_text(recipe)
+    Engine.train(folder / "world" / "near.toml", out=folder / "run", cache=folder / "cache").close()
+    return folder
+
+
+def asked(
+    trained: Path,
+    tmp_path: Path,
+    talk: Callable[[httpx.AsyncClient, Service], Awaitable[None]],
+    key: str = "",
+    **serving: object,
+) -> None:
+    """A talk with a service over a copy of the run, begun and ended as a server does."""
+    import shutil
+
+    shutil.copytree(trained / "run", tmp_path / "run")
+
+    async def held() -> None:
+        service = Service(tmp_path / "run", cache=trained / "cache", first_key=key)
+        app = application(service, Serving(**serving))  # type: ignore[arg-type]
+        await service.begin()
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        headers = {"X-API-Key": key} if key else {}
+        async with httpx.AsyncClient(transport=transport, base_url="http://here", headers=headers) as client:
+            try:
+                await talk(client, service)
+            finally:
+                await service.end()
+
+    asyncio.run(held())
+
+
+async def best(client: httpx.AsyncClient, **ask: object) -> list[str]:
+    answer = await client.post("/v1/recommend", json=ask)
+    assert answer.status_code == 200, answer.text
+    return [one["item"] for one in answer.json()["items"]]
+
+
+def test_an_event_counts_in_the_very_next_answer(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        for n in range(20):
+            before = await best(client, user=f"fresh{n}", k=5)
+            stored = await client.post(
+                "/v1/events", json={"events": [{"user": f"fresh{n}", "item": before[0], "kind": "buy"}]}
+            )
+            assert stored.json() == {"positions": [n + 1]}
+            after = await best(client, user=f"fresh{n}", k=5)
+            assert before[0] not in after
+
+    asked(trained, tmp_path, talk)
+
+
+def test_reasons_sum_to_the_score_and_the_version_is_told(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        user = service.engine.snapshot.user_ids[0]
+        told = (await client.post("/v1/recommend", json={"user": user, "k": 3, "explain": True})).json()
+        assert told["version"] == service.engine.version == "000001"
+        for one in told["items"]:
+            assert one["base"] + sum(r["amount"] for r in one["reasons"]) == pytest.approx(one["score"], abs=1e-6)
+
+    asked(trained, tmp_path, talk)
+
+
+def test_a_new_item_is_found_and_a_dropped_one_is_gone(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        with (trained / "world" / "items.csv").open() as file:
+            import csv
+
+            row = next(r for r in csv.DictReader(file) if r["title"] and r["description"])
+        twin = {"item_id": "twin", "title": row["title"], "description": row["description"]}
+        assert (await client.post("/v1/items", json={"items": [twin]})).status_code == 200
+        for _ in range(400):
+            if "twin" in service.engine.snapshot.catalog.ids:
+                break
+            await asyncio.sleep(0.05)
+        assert "twin" in await best(client, like=[row["item_id"]], k=60)
+        assert (await client.get("/v1/items/twin")).json()["title"] == row["title"]
+        assert (await client.delete("/v1/items/twin")).status_code == 200
+        assert "twin" not in await best(client, like=[row["item_id"]], k=60)
+        assert (await client.get("/v1/items/twin")).status_code == 404
+
+    asked(trained, tmp_path, talk)
+
+
+def test_items_that_came_are_known_again_after_a_restart(trained: Path, tmp_path: Path) -> None:
+    async def first(client: httpx.AsyncClient, service: Service) -> None:
+        await client.post("/v1/items", json={"items": [{"item_id": "late", "title": "a slow train through snow"}]})
+
+    asked(trained, tmp_path, first)
+    service = Service(tmp_path / "run", cache=trained / "cache")
+    assert service.catch_up() == 1
+    assert "late" in service.engine.snapshot.catalog.ids
+    service.close()
+
+
+def test_a_bulk_names_its_wrong_line_and_keys_make_it_repeatable(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        lines = [json.dumps({"user": "u", "item": "i1", "key": f"k{n}"}) for n in range(30)]
+        for _ in range(2):
+            stored = await client.post("/v1/events/bulk", content="\n".join(lines))
+            assert stored.json() == {"stored": 30, "last": 30}
+        assert len(service.store) == 30
+        wrong = await client.post("/v1/events/bulk", content='{"user": "u", "item": "i"}\n{"user": "u"}\n')
+        assert wrong.status_code == 400
+        assert wrong.json()["error"].startswith("line 2: item")
+
+    asked(trained, tmp_path, talk)
+
+
+def test_keys_open_what_they_may(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        made = (await client.post("/v1/keys", json={"name": "app", "role": "read"})).json()
+        assert (await client.get("/health/live", headers={"X-API-Key": ""})).status_code == 200
+        assert (await client.get("/openapi.json", headers={"X-API-Key": ""})).status_code == 401
+        assert (await client.post("/v1/recommend", json={}, headers={"X-API-Key": "wrong"})).status_code == 401
+        reader = {"X-API-Key": made["key"]}
+        assert (await client.post("/v1/recommend", json={}, headers=reader)).status_code == 200
+        event = {"events": [{"user": "a", "item": "b"}]}
+        assert (await client.post("/v1/events", json=event, headers=reader)).status_code == 403
+        assert (await client.get("/v1/keys", headers=reader)).status_code == 403
+        listed = (await client.get("/v1/keys")).json()["keys"]
+        assert [one["name"] for one in listed] == ["app"]
+        assert made["key"] not in json.dumps(listed)
+        assert (await client.delete("/v1/keys/app")).status_code == 200
+        assert (await client.post("/v1/recommend", json={}, headers=reader)).status_code == 401
+
+    asked(trained, tmp_path, talk, key=KEY)
+
+
+def test_too_much_is_refused(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        big = await client.post("/v1/events/bulk", content=b"x" * 2000)
+        assert big.status_code == 413
+
+        async def dripping() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield b"y" * 100
+
+        assert (await client.post("/v1/events/bulk", content=dripping())).status_code == 413
+        codes = [(await client.post("/v1/recommend", json={})).status_code for _ in range(12)]
+        assert codes[0] == 200
+        assert 429 in codes
+
+    asked(trained, tmp_path, talk, key=KEY, body_bytes=1000, per_second=2.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommend", {"usr": "a"}), ("/v1/recommend", {"k": 0}), ("/v1/recommend", {"rules": ["price<"]}),
+        ("/v1/recommend", {"like": ["no such"]}), ("/v1/events", {"events": []}), ("/v1/events", {"events": [{"user": "a"}]}),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_in_one_line(trained: Path, tmp_path: Path, path: str, body: dict[str, object]) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        answer = await client.post(path, json=body)
+        assert 400 <= answer.status_code < 500
+        assert "\n" not in answer.json()["error"]
+
+    asked(trained, tmp_path, talk)
+
+
+def test_strangers_are_kept_out_unless_one_says_so() -> None:
+    from sensorium.errors import RecipeError
+
+    with pytest.raises(RecipeError, match=r"TLS.*key"):
+        Serving(host="0.0.0.0").checked(False)
+    with pytest.raises(RecipeError, match="TLS"):
+        Serving(host="0.0.0.0").checked(True)
+    Serving(host="0.0.0.0", insecure=True).checked(False)
+    Serving().checked(False)
