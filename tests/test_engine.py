@@ -150,6 +150,16 @@ def test_a_kind_is_known_however_it_is_written(engine):
     assert first not in items(engine.recommend("new", k=60, repeat=True))
 
 
+def test_an_event_of_the_future_counts_once_its_time_has_come(engine):
+    now = time.time()
+    first = engine.recommend(user="later", k=1).ids()[0]
+    engine.observe([{"user": "later", "item": first, "kind": "view", "time": now + 600}])
+    assert first in engine.recommend(user="later", k=5).ids()
+    assert first not in engine.recommend(user="later", k=5, now=now + 601).ids()
+    with pytest.raises(DataError, match="seconds since 1970"):
+        engine.observe([{"user": "later", "item": first, "kind": "view", "time": now * 1000}])
+
+
 def test_the_rules_of_a_recipe_and_of_a_request_must_both_hold(engine):
     snapshot = engine.snapshot
     facts = dict(zip(snapshot.catalog.ids, snapshot.catalog.content["attributes"], strict=True))

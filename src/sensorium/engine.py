@@ -49,6 +49,9 @@ from sensorium.refresh import added, forgotten, refreshed
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
+CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
+LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
+
 
 def default_cache() -> Path:
     """Where encodings are kept: `$SENSORIUM_CACHE`, else the user's cache folder."""
@@ -192,6 +195,11 @@ class Engine:
             self._log.close()
 
     @property
+    def live(self) -> Live:
+        """The version that answers now, with its tables; whoever looks at several of them takes this once."""
+        return self._live
+
+    @property
     def snapshot(self) -> Snapshot:
         """The version that answers now."""
         return self._live.snapshot
@@ -235,9 +243,14 @@ class Engine:
         )  # fmt: skip
 
     def answer(self, query: Query) -> Ranking:
-        """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it."""
+        """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it.
+
+        An event that is dated into the future counts once its time has come.
+        """
         live = self._live
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
+        until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
+        happened = [entry for entry in happened if entry.time <= until]
         return replace(answer(live, query, happened, lookup=live.lookup, weights=live.weights), version=live.name)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
@@ -331,6 +344,11 @@ class Engine:
     def entries(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
         """The events as the store takes them, checked. **Raises** DataError."""
         entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
+        late = next((entry for entry in entries if entry.time > LAST_SECOND), None)
+        if late is not None:
+            raise DataError(
+                f"event of user {late.user!r}: time {late.time!r} is beyond the year 9999; give seconds since 1970"
+            )
         return [replace(entry, kind=folded(entry.kind)) for entry in entries]
 
     def observe_table(self, path: Path | str) -> int:

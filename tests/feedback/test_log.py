@@ -208,3 +208,13 @@ def test_a_folder_that_cannot_be_and_a_closed_log(tmp_path):
 def test_what_no_event_can_be(wrong, told):
     with pytest.raises(DataError, match=told):
         entry(**wrong)
+
+
+def test_what_is_taken_back_may_be_bounded_by_a_position(tmp_path):
+    with Log(tmp_path / "log.db") as log:
+        log.append([entry("ann"), entry("ann"), entry("bo"), entry("ann")])
+        item, kind = log.read()[0].item, log.read()[0].kind
+        assert log.remove("ann", item, "other", before=4) == 0
+        assert log.remove("ann", item, kind, before=4) == 2
+        assert [(e.user, e.position) for e in log.read()] == [("bo", 3), ("ann", 4)]
+        assert log.remove("ann", item) == 1

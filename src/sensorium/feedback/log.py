@@ -146,11 +146,16 @@ class Log:
             )
         return count
 
-    def remove(self, user: str, item: str, kind: str | None = None) -> int:
-        """Takes back what a person did with an item (of one kind, or all); returns how many entries that were."""
-        more, values = ("", [user, item]) if kind is None else (" AND kind = ?", [user, item, kind])
+    def remove(self, user: str, item: str, kind: str | None = None, *, before: int | None = None) -> int:
+        """Takes back what a person did with an item (of one kind, or all; before a position, or ever); returns how many
+        entries that were."""
+        where: str = "user = ? AND item = ?"
+        values: list[int | str] = [user, item]
+        for condition, value in (("kind = ?", kind), ("position < ?", before)):
+            if value is not None:
+                where, values = f"{where} AND {condition}", [*values, value]
         with self._told(), self._writing():
-            return self._base.execute(f"DELETE FROM events WHERE user = ? AND item = ?{more}", values).rowcount
+            return self._base.execute(f"DELETE FROM events WHERE {where}", values).rowcount
 
     # --- documents ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
-from sensorium.serve.guards import Guards, TooLarge
+from sensorium.serve.gorse import ROLES as GORSE_ROLES
+from sensorium.serve.gorse import gorse
+from sensorium.serve.guards import Forbidden, Guards, TooLarge
 from sensorium.serve.native import ROLES, native, ready
 from sensorium.serve.service import Busy, Service
 
@@ -72,6 +74,7 @@ def application(service: Service, serving: Serving) -> Any:
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
     app.include_router(native(service))
+    app.include_router(gorse(service))
 
     async def wrong(request: Request, error: Exception) -> Response:
         status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400
@@ -91,10 +94,16 @@ def application(service: Service, serving: Serving) -> Any:
     async def too_large(request: Request, error: Exception) -> Response:
         return ready({"error": f"a body may have {serving.body_bytes:,} bytes"}, 413)
 
+    async def forbidden(request: Request, error: Exception) -> Response:
+        return ready({"error": str(error)}, 403)
+
     app.add_exception_handler(SensoriumError, wrong)
+    app.add_exception_handler(Forbidden, forbidden)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
-    guarded = Guards(app, service.keys, ROLES, body_bytes=serving.body_bytes, per_second=serving.per_second)
+    guarded = Guards(
+        app, service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
+    )
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded
 

@@ -11,7 +11,7 @@ import orjson
 
 from sensorium.serve.keys import LOCAL, NOBODY, Caller, Keys
 
-OPEN = ("/health/live", "/health/ready")  # routes that need no key
+OPEN = ("/health/live", "/health/ready", "/api/health/live", "/api/health/ready")  # routes that need no key
 
 
 class Guards:
@@ -76,6 +76,10 @@ class Guards:
             return -left / self.per_second
         self.left[name] = (left, now)
         return 0.0
+
+
+class Forbidden(Exception):
+    """A key may not do what only the whole of a request tells."""
 
 
 class TooLarge(Exception):

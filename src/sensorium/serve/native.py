@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sensorium.errors import DataError, UnknownId
 from sensorium.rank.query import Ranking
 from sensorium.serve import schemas as wire
-from sensorium.serve.service import Service
+from sensorium.serve.service import GORSE, Service
 
 WRONG: dict[int | str, dict[str, Any]] = {
     code: {"model": wire.Wrong} for code in (400, 401, 403, 404, 413, 422, 429, 500, 503)
@@ -100,18 +100,20 @@ def native(service: Service) -> APIRouter:
     @routes.post("/v1/items", response_model=wire.Accepted)
     async def put_items(batch: wire.Items) -> Response:
         """Adds items, or replaces what is known of them; on the disk when this answers, recommendable within seconds."""
-        return ready({"change": await service.put_items({one.item_id: one.model_dump() for one in batch.items})})
+        return ready(
+            {"change": await service.put_items({one.item_id: _shown(one.model_dump()) for one in batch.items})}
+        )
 
     @routes.get("/v1/items", response_model=wire.Page)
     async def items(after: str = "", k: wire.Count = 100) -> Response:
         """The items given to the service, by ascending id."""
-        page = service.store.page("items", after, k)
-        return ready({"items": [d.body for d in page], "next": page[-1].id if len(page) == k else None})
+        found, last = await service.threaded(lambda: service.items(after, k))
+        return ready({"items": [_shown(one) for one in found], "next": last})
 
     @routes.get("/v1/items/{item}", response_model=wire.Item)
     async def item(item: str) -> Response:
         """What is known of an item."""
-        return ready(service.item(item))
+        return ready(_shown(service.item(item)))
 
     @routes.delete("/v1/items/{item}")
     async def drop_item(item: str) -> Response:
@@ -158,6 +160,11 @@ def native(service: Service) -> APIRouter:
         return ready({"ready": True, "version": service.engine.version})
 
     return routes
+
+
+def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without what belongs to the other API."""
+    return {name: value for name, value in document.items() if name != GORSE}
 
 
 def _plain(event: wire.Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
 )  # that the reader takes for media by name
 ITEMS = "items"  # the kind of document that items are
+GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
+OURS = ("item_id", "hidden", "dropped", GORSE)  # what a document has beside the columns of the table
 
 
 class Busy(SensoriumError):
@@ -122,10 +125,20 @@ class Service:
     # --- items ----------------------------------------------------------------------------------------------------
 
     async def put_items(self, documents: Mapping[str, Mapping[str, Any]]) -> int:
-        """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background."""
+        """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
+
+        Whether a known item is hidden holds for the next answer.
+        """
         change = await self.threaded(lambda: self.store.put(ITEMS, documents))
         if self._fresh is not None:
             self._fresh.set()
+        live = self.engine.live
+        for hidden in (True, False):
+            names = [name for name, body in documents.items() if bool(body.get("hidden")) == hidden]
+            known = [name for name in names if name in live.snapshot.catalog.ids]
+            moved = [name for name in known if (live.snapshot.catalog.ids.row(name) in live.hidden) != hidden]
+            if moved:
+                await self.slow(partial(self.engine.hide, *moved, hidden=hidden, keep=False))
         return change
 
     async def drop_item(self, item: str) -> None:
@@ -145,10 +158,22 @@ class Service:
         document = self.store.get(ITEMS, item)
         if document is not None and not document.get("dropped"):
             return document
-        catalog = self.engine.snapshot.catalog
-        if document is None and item in catalog.ids:
-            return {"item_id": item, "title": catalog.title(catalog.ids.row(item)), "hidden": False}
+        live = self.engine.live
+        ids = live.snapshot.catalog.ids
+        if document is None and item in ids:
+            row = ids.row(item)
+            return {"item_id": item, "title": live.snapshot.catalog.title(row), "hidden": row in live.hidden}
         raise UnknownId(f"no item {item!r}")
+
+    def items(self, after: str, most: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Documents of items by ascending id, and after which one there may be more (None: there are none)."""
+        found: list[dict[str, Any]] = []
+        last: str | None = after
+        while last is not None and len(found) < most:
+            page = self.store.page(ITEMS, last, most - len(found))
+            last = page[-1].id if len(page) == most - len(found) else None
+            found += [one.body for one in page if one.body is not None and not one.body.get("dropped")]
+        return found, last
 
     def catch_up(self) -> int:
         """Encode what the store has and the live version lacks; returns how many items were added."""
@@ -164,6 +189,8 @@ class Service:
                 names = [body["item_id"] for body in bodies if bool(body.get("hidden")) == hidden]
                 now = set(self.engine.snapshot.hidden)
                 names = [name for name in names if name in ids and (ids.row(name) in now) != hidden]
+                if hidden:  # dropped while it was being encoded
+                    names += [one.id for one in changes if one.body is None and one.id in ids]
                 if names:
                     self.engine.hide(*names, hidden=hidden, keep=False)
             self._changed = changes[-1].changed
@@ -189,7 +216,7 @@ class Service:
         media = {column for columns in (things.image, things.audio, things.video) for column in columns or ()}
         named = [things.title, *(things.text or ()), *media, *(things.attributes or {}), *things.vectors.values()]
         row: dict[str, Any] = {name: None for name in named if name}
-        row |= {name: value for name, value in body.items() if name not in ("item_id", "hidden", "dropped")}
+        row |= {name: value for name, value in body.items() if name not in OURS}
         row[things.id or "item_id"] = body["item_id"]
         for column in {*MEDIA_COLUMNS, *media} & set(row):
             if row[column]:

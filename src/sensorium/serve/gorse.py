@@ -1,0 +1,634 @@
+"""Gorse's REST API under /api, so that its clients work as they are: PascalCase, RowAffected, cursors, scores.
+
+Feedback is events of the same log. Gorse knows one feedback of a person, an item and a type: here that is what the log's
+entries of the three say together, their values added up. So POST appends, and PUT appends, then takes back what was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from sensorium.data.prepare import folded
+from sensorium.engine import CLOCKS_SECONDS
+from sensorium.errors import DataError, UnknownId
+from sensorium.feedback.store import Entry
+from sensorium.rank.query import MOST
+from sensorium.serve import shelf as items
+from sensorium.serve.guards import Forbidden
+from sensorium.serve.native import WRONG, ready
+from sensorium.serve.schemas import Id
+from sensorium.serve.service import Service
+from sensorium.serve.shelf import Shelf, moment, written
+
+USERS = "users"  # the kind of document that people are; erasing a person deletes theirs
+TYPES = "gorse-types"  # how a type of feedback is spelled, by its name in the log
+READ = 1000  # entries of the log read at a time
+
+ROLES: Mapping[tuple[str, str], str] = {
+    ("POST", "/api/items?"): "write",
+    ("PATCH", "/api/(item|user)/[^/]+"): "write",
+    ("DELETE", "/api/item/[^/]+"): "write",
+    ("PUT", "/api/item/[^/]+/category/[^/]+"): "write",
+    ("DELETE", "/api/item/[^/]+/category/[^/]+"): "write",
+    ("POST", "/api/users?"): "write",
+    ("DELETE", "/api/user/[^/]+"): "admin",
+    ("GET", "/api/users"): "write",  # what people are and did is not for whoever may ask for recommendations
+    ("GET", "/api/user/[^/]+"): "write",
+    ("GET", "/api/(user|item)/[^/]+/feedback(/[^/]*)?"): "write",
+    ("GET", "/api/feedback(/.*)?"): "write",
+    ("POST", "/api/feedback"): "write",
+    ("PUT", "/api/feedback"): "write",
+    ("DELETE", "/api/feedback/[^/]+/[^/]+(/[^/]+)?"): "write",
+    ("POST", "/api/session/recommend(/[^/]*)?"): "read",
+}
+
+
+class Wire(BaseModel):
+    """What Gorse's clients send and get; unknown fields are passed over, as Gorse does."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+Word = Annotated[str, Field(min_length=1, max_length=512)]
+Words = Annotated[list[Word], Field(max_length=1000)]
+
+
+class Item(Wire):
+    """An item."""
+
+    ItemId: Id
+    IsHidden: bool | None = False
+    Categories: Words | None = None
+    Timestamp: str | None = ""
+    Labels: Any = None
+    Comment: str | None = ""
+
+
+class ItemPatch(Wire):
+    """What changes of an item; null stays as it is."""
+
+    IsHidden: bool | None = None
+    Categories: Words | None = None
+    Timestamp: str | None = None
+    Labels: Any = None
+    Comment: str | None = None
+
+
+class User(Wire):
+    """A person."""
+
+    UserId: Id
+    Labels: Any = None
+    Comment: str | None = ""
+
+
+class UserPatch(Wire):
+    """What changes of a person; null stays as it is."""
+
+    Labels: Any = None
+    Comment: str | None = None
+
+
+class Feedback(Wire):
+    """What somebody did with an item. A `Value` of 0 is none; without `Timestamp` it is now."""
+
+    FeedbackType: Annotated[str, Field(min_length=1, max_length=64)]
+    UserId: Id
+    ItemId: Id
+    Value: float | None = 0.0
+    Timestamp: str | None = ""
+    Comment: Annotated[str, Field(max_length=20_000)] | None = ""
+
+
+class Told(Feedback):
+    """Feedback as it is answered: `Timestamp` is of the first time, `Updated` of the last."""
+
+    Updated: str = ""
+
+
+class InSession(Wire):
+    """Feedback of a session: nobody's."""
+
+    ItemId: Id
+    FeedbackType: Annotated[str, Field(max_length=64)] | None = ""
+    Timestamp: str | None = ""
+
+
+class Success(Wire):
+    """How many were changed."""
+
+    RowAffected: int
+
+
+class Score(Wire):
+    """An item and how well it fits."""
+
+    Id: str
+    Score: float
+
+
+class ItemIterator(Wire):
+    """Some items; an empty cursor closes the list."""
+
+    Cursor: str
+    Items: list[Item]
+
+
+class UserIterator(Wire):
+    """Some people; an empty cursor closes the list."""
+
+    Cursor: str
+    Users: list[User]
+
+
+class FeedbackIterator(Wire):
+    """Some feedback; an empty cursor closes the list."""
+
+    Cursor: str
+    Feedback: list[Told]
+
+
+class Health(Wire):
+    """Whether it can answer."""
+
+    Ready: bool
+    DataStoreError: str | None = None
+    CacheStoreError: str | None = None
+    DataStoreConnected: bool = True
+    CacheStoreConnected: bool = True
+
+
+N = Annotated[int, Query(ge=1, le=MOST)]
+Many = Annotated[int, Query(ge=1, le=10_000)]
+Offset = Annotated[int, Query(ge=0, le=2**31)]
+Category = Annotated[list[Annotated[str, Field(max_length=512)]], Query(max_length=20)]
+Person = Annotated[str, Query(alias="user-id", max_length=512)]
+Cursor = Annotated[str, Query(max_length=1024)]
+CursorJs = Annotated[str, Query(alias="Cursor", max_length=1024)]  # as gorsejs spells it
+
+
+def gorse(service: Service) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/api", responses=WRONG, tags=["gorse"])
+    shelf, said, changing = Shelf(service), Said(service), asyncio.Lock()
+    engine, store = service.engine, service.store
+
+    # --- items ----------------------------------------------------------------------------------------------------
+
+    async def put(batch: Sequence[Item]) -> Response:
+        live = engine.live
+        documents = {one.ItemId: items.document(_item(one.model_dump()), live) for one in batch}
+        await service.put_items(documents)
+        return _done(len(batch))
+
+    async def patched(name: str, change: Callable[[dict[str, Any]], None]) -> Response:
+        async with changing:  # two who change one item at once must not undo each other
+            item = await service.threaded(lambda: items.told(service.item(name), engine.live))
+            change(item)
+            await service.put_items({name: items.document(_item(item), engine.live)})
+        return _done(1)
+
+    @routes.post("/item", response_model=Success)
+    async def insert_item(item: Item) -> Response:
+        """Keeps an item, in place of an older one; recommendable within seconds."""
+        return await put([item])
+
+    @routes.post("/items", response_model=Success)
+    async def insert_items(batch: Annotated[list[Item], Field(max_length=10_000)]) -> Response:
+        """Keeps items, in place of older ones."""
+        return await put(batch)
+
+    @routes.get("/item/{item}", response_model=Item)
+    async def get_item(item: str) -> Response:
+        """What is known of an item."""
+        return ready(await service.threaded(lambda: items.told(service.item(item), engine.live)))
+
+    @routes.get("/items", response_model=ItemIterator)
+    async def get_items(
+        n: Many = 10, cursor: Cursor = "", js: CursorJs = "", q: Annotated[str, Query(max_length=2000)] = ""
+    ) -> Response:
+        """The items given to the service, by ascending id; with `q` those nearest to the words."""
+
+        def found() -> dict[str, Any]:
+            live = engine.live
+            if not q:
+                page, last = service.items(cursor or js, n)
+                return {"Cursor": last or "", "Items": [items.told(one, live) for one in page]}
+            near = []
+            for one in engine.search(q, k=min(n, MOST)):
+                with contextlib.suppress(UnknownId):  # dropped a moment ago
+                    near.append(items.told(service.item(one.item), live))
+            return {"Cursor": "", "Items": near}
+
+        return ready(await service.threaded(found))
+
+    @routes.patch("/item/{item}", response_model=Success)
+    async def modify_item(item: str, patch: ItemPatch) -> Response:
+        """Changes what is given of an item."""
+        given = {name: value for name, value in patch.model_dump().items() if value is not None}
+        return await patched(item, lambda known: known.update(given))
+
+    @routes.delete("/item/{item}", response_model=Success)
+    async def delete_item(item: str) -> Response:
+        """Takes an item out: it is in no answer from now on."""
+        try:
+            service.item(item)
+        except UnknownId:
+            return _done(0)
+        await service.drop_item(item)
+        return _done(1)
+
+    @routes.put("/item/{item}/category/{category}", response_model=Success)
+    async def insert_category(item: str, category: str) -> Response:
+        """Puts an item into a category."""
+        return await patched(
+            item, lambda known: known.update(Categories=[*dict.fromkeys([*known["Categories"], category])])
+        )
+
+    @routes.delete("/item/{item}/category/{category}", response_model=Success)
+    async def delete_category(item: str, category: str) -> Response:
+        """Takes an item out of a category."""
+        return await patched(
+            item, lambda known: known.update(Categories=[c for c in known["Categories"] if c != category])
+        )
+
+    # --- people ---------------------------------------------------------------------------------------------------
+
+    async def put_people(batch: Sequence[User]) -> Response:
+        documents = {
+            one.UserId: items.plain({"user_id": one.UserId, "labels": one.Labels, "comment": one.Comment or ""})
+            for one in batch
+        }
+        await service.threaded(lambda: store.put(USERS, documents))
+        return _done(len(batch))
+
+    def person(name: str) -> dict[str, Any]:
+        body = store.get(USERS, name)
+        if body is None and (name in engine.snapshot.user_ids or store.read(user=name, most=1)):
+            body = {"user_id": name}
+        if body is None:
+            raise UnknownId(f"no user {name!r}")
+        return _person(body)
+
+    @routes.post("/user", response_model=Success)
+    async def insert_user(user: User) -> Response:
+        """Keeps what is known of a person."""
+        return await put_people([user])
+
+    @routes.post("/users", response_model=Success)
+    async def insert_users(batch: Annotated[list[User], Field(max_length=10_000)]) -> Response:
+        """Keeps what is known of people."""
+        return await put_people(batch)
+
+    @routes.get("/user/{user}", response_model=User)
+    async def get_user(user: str) -> Response:
+        """What is known of a person."""
+        return ready(await service.threaded(lambda: person(user)))
+
+    @routes.get("/users", response_model=UserIterator)
+    async def get_users(n: Many = 10, cursor: Cursor = "", js: CursorJs = "") -> Response:
+        """The people given to the service, by ascending id."""
+        page = await service.threaded(lambda: store.page(USERS, cursor or js, n))
+        last = page[-1].id if len(page) == n else ""
+        return ready({"Cursor": last, "Users": [_person(one.body) for one in page if one.body is not None]})
+
+    @routes.patch("/user/{user}", response_model=Success)
+    async def modify_user(user: str, patch: UserPatch) -> Response:
+        """Changes what is given of a person."""
+        async with changing:
+            known = await service.threaded(lambda: person(user))
+            given = {name: value for name, value in patch.model_dump().items() if value is not None}
+            return await put_people([User(**{**known, **given})])
+
+    @routes.delete("/user/{user}", response_model=Success)
+    async def delete_user(user: str) -> Response:
+        """Erases a person and what they did; where something was learnt from it, all is learnt anew without them."""
+        try:
+            await service.threaded(lambda: person(user))
+        except UnknownId:
+            return _done(0)
+        if user in engine.snapshot.user_ids:
+            await service.slow(lambda: engine.forget(user))
+        else:
+            await service.threaded(lambda: store.erase(user))
+        return _done(1)
+
+    # --- feedback -------------------------------------------------------------------------------------------------
+
+    @routes.post("/feedback", response_model=Success)
+    async def insert_feedback(batch: Annotated[list[Feedback], Field(max_length=100_000)]) -> Response:
+        """Notes what people did; the values of what one did again add up. It counts in the next answer."""
+        await said.spelled(one.FeedbackType for one in batch)
+        await service.observe([_entry(one) for one in batch])
+        return _done(len(batch))
+
+    @routes.put("/feedback", response_model=Success)
+    async def overwrite_feedback(batch: Annotated[list[Feedback], Field(max_length=100_000)]) -> Response:
+        """Notes what people did, in place of what they did before with the item in the same way."""
+        await said.spelled(one.FeedbackType for one in batch)
+        last = {(one.UserId, one.ItemId, folded(one.FeedbackType)): _entry(one) for one in batch}
+        positions = await service.observe(list(last.values()))
+
+        def only() -> None:  # after the append: a crash between the two leaves too much, never too little
+            for (user, item, kind), position in zip(last, positions, strict=True):
+                if any(e.kind == kind and e.position < position for e in store.read(user=user, item=item)):
+                    store.remove(user, item, kind, before=position)
+
+        await service.threaded(only)
+        return _done(len(batch))
+
+    @routes.get("/feedback", response_model=FeedbackIterator)
+    async def get_feedback(n: Many = 10, cursor: Cursor = "", js: CursorJs = "") -> Response:
+        """What people did, in the order in which it was first noted."""
+        return ready(await service.threaded(lambda: said.page(_place(cursor or js), n)))
+
+    @routes.get("/feedback/{kind}", response_model=FeedbackIterator)
+    async def get_typed_feedback(kind: str, n: Many = 10, cursor: Cursor = "", js: CursorJs = "") -> Response:
+        """The same, of one type."""
+        return ready(await service.threaded(lambda: said.page(_place(cursor or js), n, folded(kind))))
+
+    @routes.get("/feedback/{user}/{item}", response_model=list[Told])
+    async def get_between(user: str, item: str) -> Response:
+        """What a person did with an item."""
+        return ready(await service.threaded(lambda: said.told(store.read(user=user, item=item))))
+
+    @routes.get("/feedback/{kind}/{user}/{item}", response_model=Told)
+    async def get_typed_between(kind: str, user: str, item: str) -> Response:
+        """What a person did with an item, of one type."""
+        found = await service.threaded(lambda: said.told(store.read(user=user, item=item), folded(kind)))
+        if not found:
+            raise UnknownId(f"no feedback {kind!r} of this user for item {item!r}")
+        return ready(found[0])
+
+    async def take_back(user: str, item: str, kind: str | None = None) -> Response:
+        def gone() -> int:
+            count = len({e.kind for e in store.read(user=user, item=item) if kind in (None, e.kind)})
+            store.remove(user, item, kind)
+            return count
+
+        return _done(await service.threaded(gone))
+
+    @routes.delete("/feedback/{user}/{item}", response_model=Success)
+    async def delete_between(user: str, item: str) -> Response:
+        """Takes back what a person did with an item."""
+        return await take_back(user, item)
+
+    @routes.delete("/feedback/{kind}/{user}/{item}", response_model=Success)
+    async def delete_typed_between(kind: str, user: str, item: str) -> Response:
+        """Takes back what a person did with an item, of one type."""
+        return await take_back(user, item, folded(kind))
+
+    @routes.get("/user/{user}/feedback", response_model=list[Told])
+    async def get_feedback_of_user(user: str) -> Response:
+        """What a person did."""
+        return ready(await service.threaded(lambda: said.told(store.read(user=user))))
+
+    @routes.get("/user/{user}/feedback/{kind}", response_model=list[Told])
+    async def get_typed_feedback_of_user(user: str, kind: str) -> Response:
+        """What a person did, of one type."""
+        return ready(await service.threaded(lambda: said.told(store.read(user=user), folded(kind))))
+
+    @routes.get("/item/{item}/feedback", response_model=list[Told])
+    @routes.get("/item/{item}/feedback/", include_in_schema=False)
+    async def get_feedback_of_item(item: str) -> Response:
+        """What was done with an item."""
+        return ready(await service.threaded(lambda: said.told(store.read(item=item))))
+
+    @routes.get("/item/{item}/feedback/{kind}", response_model=list[Told])
+    async def get_typed_feedback_of_item(item: str, kind: str) -> Response:
+        """What was done with an item, of one type."""
+        return ready(await service.threaded(lambda: said.told(store.read(item=item), folded(kind))))
+
+    # --- recommending ---------------------------------------------------------------------------------------------
+
+    async def best(n: int, offset: int, categories: Sequence[str], read_by: str = "", **wishes: Any) -> list[dict]:
+        """Scored items from a place in the ranking on; at most the first MOST can be reached."""
+        asked = [category for category in categories if category]
+
+        def ranked() -> list[dict]:
+            without = shelf.outside(asked, engine.live) + seen(read_by)
+            answer = engine.recommend(k=min(offset + n, MOST), exclude=without, **wishes)
+            return [{"Id": one.item, "Score": one.score} for one in answer.items]
+
+        return (await service.threaded(ranked))[offset:] if offset < MOST else []
+
+    def seen(user: str) -> list[str]:
+        return list({entry.item for entry in store.read(user=user)}) if user else []
+
+    @routes.get("/recommend/{user}", response_model=list[Score] | list[str])
+    @routes.get("/recommend/{user}/", include_in_schema=False)
+    @routes.get("/recommend/{user}/{path_category}", response_model=list[Score] | list[str])
+    async def recommend(
+        request: Request, user: str, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [],  # noqa: B006
+        kind: Annotated[str, Query(alias="write-back-type", max_length=64)] = "",
+        delay: Annotated[str, Query(alias="write-back-delay", max_length=64)] = "",
+        version: Annotated[str, Header(alias="X-API-Version", max_length=8)] = "1",
+    ) -> Response:  # fmt: skip
+        """The best items for a person: ids, or with `X-API-Version: 2` scores. What is written back was shown, and is not
+        shown again once the delay is over."""
+        wait = _seconds(delay)
+        if kind and not request.state.caller.may("write"):
+            raise Forbidden("this key may read; writing back needs write")
+        found = await best(n, offset, [path_category, *category], user=user)
+        if kind and found:
+            await said.spelled([kind])
+            now = time.time() + wait
+            await service.observe([Entry(user, one["Id"], kind, now) for one in found])
+        return ready(found if version == "2" else [one["Id"] for one in found])
+
+    @routes.post("/session/recommend", response_model=list[Score])
+    @routes.post("/session/recommend/", include_in_schema=False)
+    @routes.post("/session/recommend/{category}", response_model=list[Score])
+    async def session(
+        feedback: Annotated[list[InSession], Field(max_length=10_000)],
+        category: str = "",
+        n: N = 10,
+        offset: Offset = 0,
+    ) -> Response:
+        """The best items for what was done in a session, by whomever."""
+        live = engine.live
+        ordered = sorted(feedback, key=lambda one: moment(one.Timestamp) or 0.0)
+        acts = {one.ItemId: live.weights.get(folded(one.FeedbackType or ""), 1.0) for one in ordered}
+        known = [name for name in acts if name in live.snapshot.catalog.ids][-100:]
+        like = [name for name in known if acts[name] >= 0]
+        unlike = [name for name in known if acts[name] < 0]
+        return ready(await best(n, offset, [category], like=like, unlike=unlike))
+
+    @routes.get("/item/{item}/neighbors", response_model=list[Score])
+    @routes.get("/item/{item}/neighbors/", include_in_schema=False)
+    @routes.get("/item/{item}/neighbors/{path_category}", response_model=list[Score])
+    async def neighbors(
+        item: str, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
+    ) -> Response:  # fmt: skip
+        """The items nearest to one."""
+        if item not in engine.snapshot.catalog.ids:
+            service.item(item)  # it must be known; one that is not encoded yet has no neighbours yet
+            return ready([])
+        return ready(await best(n, offset, [path_category, *category], read_by=user, like=[item]))
+
+    @routes.get("/latest", response_model=list[Score])
+    @routes.get("/latest/", include_in_schema=False)
+    @routes.get("/latest/{path_category}", response_model=list[Score])
+    async def latest(
+        path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
+    ) -> Response:  # fmt: skip
+        """The items given to the service, those of the newest Timestamp first; the score is that, in Unix seconds."""
+        asked = [one for one in (path_category, *category) if one]
+
+        def newest() -> list[dict]:
+            without = set(seen(user))
+            found = [(name, when) for name, when in shelf.newest(asked) if name not in without]
+            return [{"Id": name, "Score": when} for name, when in found[offset : offset + n]]
+
+        return ready(await service.threaded(newest))
+
+    @routes.get("/popular", response_model=list[Score])
+    @routes.get("/popular/", include_in_schema=False)
+    @routes.get("/popular/{path_category}", response_model=list[Score])
+    async def popular(
+        path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
+    ) -> Response:  # fmt: skip
+        """The items that were chosen most, as of the last training; an event counts half after ninety days."""
+        asked = [one for one in (path_category, *category) if one]
+
+        def chosen() -> list[dict]:
+            live = engine.live
+            ids, worth = live.snapshot.catalog.ids, live.lookup.popularity
+            without = {*ids.rows([*shelf.outside(asked, live), *seen(user)]).tolist(), *live.hidden}
+            rows = [row for row in live.lookup.popular.tolist() if row not in without]
+            return [{"Id": ids[row], "Score": float(worth[row])} for row in rows[offset : offset + n]]
+
+        return ready(await service.threaded(chosen))
+
+    @routes.get("/health/live", response_model=Health)
+    @routes.get("/health/ready", response_model=Health)
+    async def health() -> Response:
+        """Whether it can answer."""
+        return ready(Health(Ready=True).model_dump())
+
+    return routes
+
+
+class Said:
+    """The log's entries as Gorse's feedback: those of one person, item and type together."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.store = service, service.store
+        self._spelling: dict[str, str] = {}
+
+    async def spelled(self, kinds: Iterable[str]) -> None:
+        """Keeps how types are spelled where the log writes them otherwise; the first spelling stays."""
+        other = {folded(kind): kind for kind in kinds if folded(kind) != kind}
+
+        def kept() -> None:
+            fresh = {name: items.plain({"name": kind}) for name, kind in other.items() if self._spelled(name) == name}
+            if fresh:
+                self.store.put(TYPES, fresh)
+
+        if other.keys() - self._spelling.keys():
+            await self.service.threaded(kept)
+
+    def _spelled(self, kind: str) -> str:
+        if kind not in self._spelling:
+            body = self.store.get(TYPES, kind)
+            if body is None:
+                return kind
+            self._spelling[kind] = body["name"]
+        return self._spelling[kind]
+
+    def told(self, entries: Iterable[Entry], kind: str | None = None) -> list[dict[str, Any]]:
+        """Entries as feedback, in the order of the first of each; none whose time is yet to come."""
+        until = time.time() + CLOCKS_SECONDS
+        together: dict[tuple[str, str, str], list[Entry]] = {}
+        for entry in entries:
+            if kind in (None, entry.kind) and entry.time <= until:
+                together.setdefault((entry.user, entry.item, entry.kind), []).append(entry)
+        return [self._one(group) for group in together.values()]
+
+    def page(self, after: int, n: int, kind: str | None = None) -> dict[str, Any]:
+        """Feedback whose first entry stands after a position of the log."""
+        found: list[dict[str, Any]] = []
+        done: set[tuple[str, str, str]] = set()
+        while entries := self.store.read(after, most=READ):
+            for entry in entries:
+                after = entry.position
+                mark = (entry.user, entry.item, entry.kind)
+                if mark in done or kind not in (None, entry.kind):
+                    continue
+                done.add(mark)
+                group = [e for e in self.store.read(user=entry.user, item=entry.item) if e.kind == entry.kind]
+                if group and group[0].position == entry.position:
+                    found += self.told(group)
+                if len(found) == n:
+                    return {"Cursor": str(after) if after < self.store.end else "", "Feedback": found}
+        return {"Cursor": "", "Feedback": found}
+
+    def _one(self, group: Sequence[Entry]) -> dict[str, Any]:
+        first = group[0]
+        return {
+            "FeedbackType": self._spelled(first.kind), "UserId": first.user, "ItemId": first.item,
+            "Value": sum(entry.value or 0.0 for entry in group), "Timestamp": written(first.time),
+            "Updated": written(group[-1].time), "Comment": next((e.text for e in reversed(group) if e.text), ""),
+        }  # fmt: skip
+
+
+def _item(body: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as it is kept: no nulls, the time in UTC. **Raises** DataError."""
+    item = items.plain(body)
+    when = item["Timestamp"]
+    return {
+        "ItemId": item["ItemId"], "IsHidden": bool(item["IsHidden"]), "Categories": item["Categories"] or [],
+        "Timestamp": written(moment(when)), "Labels": item["Labels"], "Comment": item["Comment"] or "",
+    }  # fmt: skip
+
+
+def _person(body: Mapping[str, Any]) -> dict[str, Any]:
+    more = {name: value for name, value in body.items() if name not in ("user_id", "labels", "comment")}
+    return {"UserId": body["user_id"], "Labels": body.get("labels") or more or None, "Comment": body.get("comment", "")}
+
+
+def _entry(one: Feedback) -> Entry:
+    when = moment(one.Timestamp)
+    return Entry(
+        one.UserId, one.ItemId, one.FeedbackType, time.time() if when is None else when, one.Value or None,
+        one.Comment or None,
+    )  # fmt: skip
+
+
+def _done(count: int) -> Response:
+    return ready({"RowAffected": count})
+
+
+def _place(cursor: str) -> int:
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise DataError(f"cursor {cursor[:40]!r}: send back the Cursor of the page before")
+    return int(cursor)
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(h|ms|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def _seconds(duration: str) -> float:
+    """A duration as Go writes it.
+
+    >>> _seconds("1h30m"), _seconds("500ms"), _seconds("")
+    (5400.0, 0.5, 0.0)
+    """
+    parts = _DURATION.findall(duration)
+    if "".join(number + unit for number, unit in parts) != duration and duration != "0":
+        raise DataError(f"write-back-delay {duration!r}: write it as 10m or 1h30m")
+    seconds = sum((float(number) * _UNITS[unit] for number, unit in parts), 0.0)
+    if seconds > 366 * 86400:
+        raise DataError(f"write-back-delay {duration!r}: at most a year")
+    return seconds
