@@ -1,0 +1,418 @@
+"""A client of the service's native API, for programs that wait (`Client`) and for those that await (`AsyncClient`).
+
+```python
+from sensorium.client import Client
+
+with Client("http://127.0.0.1:8087", key) as service:
+    service.observe({"user": "42", "item": "item7"})
+    for one in service.recommend(user="42", k=5).items:
+        print(one.item, one.title, one.score)
+```
+
+Every event gets a key of its own where it has none, so that a request whose answer was lost can be sent again: it is
+stored once. Both clients do so by themselves, as they do where the service says that it is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Generic, NotRequired, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
+
+from sensorium.errors import MissingExtra, RemoteError
+
+T = TypeVar("T")
+BUSY = (429, 503)  # answers to requests that were not begun
+BATCH = 1000  # events or items of one request
+LINES = 20_000  # events of one bulk
+
+
+class Refused(RemoteError):
+    """The service did not do what it was asked; `status` is that of HTTP, 0 where it could not be reached."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(f"{status}: {why}" if status else why)
+        self.status, self.why = status, why
+
+
+class Event(TypedDict):
+    """What somebody did; `time` in seconds since 1970, without it now; `kind` is `view` without one."""
+
+    user: str
+    item: str
+    kind: NotRequired[str]
+    time: NotRequired[float]
+    value: NotRequired[float]
+    text: NotRequired[str]
+    key: NotRequired[str]
+
+
+class Wishes(TypedDict, total=False):
+    """What may be asked of a recommendation; what is not said, the run's recipe says."""
+
+    user: str
+    like: Sequence[str]
+    unlike: Sequence[str]
+    k: int
+    exclude: Sequence[str]
+    rules: Sequence[str]
+    repeat: bool
+    diversity: float
+    explain: bool
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A part of a score: which event carried it, through what, and how much."""
+
+    item: str | None
+    title: str
+    kind: str
+    time: float | None
+    source: str
+    amount: float
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One item; `reasons` and `base` sum to the score where they were asked for."""
+
+    item: str
+    title: str
+    score: float
+    source: str
+    reasons: tuple[Reason, ...] = ()
+    base: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The best items first; `version` names the snapshot that gave them, `id` is what feedback refers to."""
+
+    id: str
+    items: tuple[Recommended, ...]
+    model: str
+    version: str
+    candidates: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One result of a search; `by` names the modality that lay nearest to the words."""
+
+    item: str
+    title: str
+    score: float
+    by: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some items by ascending id; `next` is None where there are no more."""
+
+    items: tuple[Mapping[str, Any], ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class _Call(Generic[T]):
+    """A request, and how its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    body: Any = None
+    query: Mapping[str, str | int] | None = None
+    lines: bytes | None = None
+
+    def sent(self) -> dict[str, Any]:
+        """What httpx is to send."""
+        named = {"content-type": "application/x-ndjson"} if self.lines is not None else None
+        return {"json": self.body, "params": self.query, "content": self.lines, "headers": named}
+
+    def told(self, status: int, text: bytes) -> T:
+        """The answer. **Raises** Refused for any but a good one."""
+        try:
+            body = json.loads(text)
+            if 200 <= status < 300:
+                return self.read(body)
+            why = str(body.get("error") or body)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            why = f"no answer that could be read: {text[:200].decode('utf-8', 'replace')!r}"
+        raise Refused(status, why)
+
+
+def _recommend(wishes: Mapping[str, Any]) -> _Call[Recommendations]:
+    return _Call("POST", "/v1/recommend", _recommendations, dict(wishes))
+
+
+def _search(words: str, k: int) -> _Call[tuple[Match, ...]]:
+    return _Call("POST", "/v1/search", lambda b: tuple(_of(Match, m) for m in b["items"]), {"words": words, "k": k})
+
+
+def _observe(events: Iterable[Event]) -> _Call[list[int]]:
+    return _Call("POST", "/v1/events", lambda b: b["positions"], {"events": [_keyed(event) for event in events]})
+
+
+def _bulk(events: Iterable[Event]) -> _Call[int]:
+    lines = "\n".join(json.dumps(_keyed(event)) for event in events)
+    return _Call("POST", "/v1/events/bulk", lambda b: b["stored"], lines=lines.encode())
+
+
+def _put(items: Iterable[Mapping[str, Any]]) -> _Call[int]:
+    return _Call("POST", "/v1/items", lambda b: b["change"], {"items": [dict(item) for item in items]})
+
+
+def _item(item: str) -> _Call[dict[str, Any]]:
+    return _Call("GET", f"/v1/items/{quote(item, safe='')}", dict)
+
+
+def _page(after: str, k: int) -> _Call[Page]:
+    return _Call("GET", "/v1/items", lambda b: Page(tuple(b["items"]), b["next"]), query={"after": after, "k": k})
+
+
+def _drop(item: str) -> _Call[None]:
+    return _Call("DELETE", f"/v1/items/{quote(item, safe='')}", lambda b: None)
+
+
+def _history(user: str, after: int, k: int) -> _Call[list[dict[str, Any]]]:
+    path = f"/v1/users/{quote(user, safe='')}/events"
+    return _Call("GET", path, lambda b: b["events"], query={"after": after, "k": k})
+
+
+def _forget(user: str) -> _Call[None]:
+    return _Call("DELETE", f"/v1/users/{quote(user, safe='')}", lambda b: None)
+
+
+def _version() -> _Call[str]:
+    return _Call("GET", "/health/ready", lambda b: b["version"])
+
+
+class Client:
+    """Waits for each answer. `tries`: how often a request is sent while the service is busy or not to be reached.
+
+    **Raises** MissingExtra without httpx; every method Refused, with the service's own line.
+    """
+
+    def __init__(self, url: str, key: str = "", *, timeout_seconds: float = 30.0, tries: int = 3) -> None:
+        self._tries = tries
+        self._http = _httpx().Client(**_settings(url, key, timeout_seconds))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._http.close()
+
+    def recommend(self, **wishes: Unpack[Wishes]) -> Recommendations:
+        """The best items for a person (`user`), a session (`like`), or somebody unknown."""
+        return self._done(_recommend(wishes))
+
+    def search(self, words: str, k: int = 10) -> tuple[Match, ...]:
+        """The items nearest to some words."""
+        return self._done(_search(words, k))
+
+    def observe(self, *events: Event) -> list[int]:
+        """Notes at most a thousand events, all or none; they are on the disk when this returns."""
+        return self._done(_observe(events))
+
+    def observe_all(self, events: Iterable[Event]) -> int:
+        """Notes any number of events; returns how many. What was stored before an error stays stored."""
+        return sum(self._done(_bulk(part)) for part in _parts(events, LINES))
+
+    def put_items(self, items: Iterable[Mapping[str, Any]]) -> int:
+        """Adds items (`item_id` and the columns of the run's table), or replaces them; returns how many."""
+        count = 0
+        for part in _parts(items, BATCH):
+            self._done(_put(part))
+            count += len(part)
+        return count
+
+    def item(self, item: str) -> dict[str, Any]:
+        """What is known of an item."""
+        return self._done(_item(item))
+
+    def items(self) -> Iterator[Mapping[str, Any]]:
+        """All items that were given to the service, by ascending id."""
+        after: str | None = ""
+        while after is not None:
+            page = self._done(_page(after, BATCH))
+            yield from page.items
+            after = page.next
+
+    def drop_item(self, item: str) -> None:
+        """Takes an item out of every further answer."""
+        self._done(_drop(item))
+
+    def history(self, user: str, after: int = 0, k: int = 100) -> list[dict[str, Any]]:
+        """What a person did since the service began to note it, oldest first; `after` is a position."""
+        return self._done(_history(user, after, k))
+
+    def forget(self, user: str) -> None:
+        """Erases a person; takes as long as a training, so give the client the time."""
+        self._done(_forget(user))
+
+    def version(self) -> str:
+        """The snapshot that answers now."""
+        return self._done(_version())
+
+    def _done(self, call: _Call[T]) -> T:
+        for left in reversed(range(self._tries)):
+            try:
+                answer = self._http.request(call.method, call.path, **call.sent())
+            except _httpx().TransportError as error:
+                if not left:
+                    raise Refused(0, f"{self._http.base_url} cannot be reached: {error}") from None
+                time.sleep(1.0)
+                continue
+            if answer.status_code not in BUSY or not left:
+                break
+            time.sleep(_wait(answer.headers))
+        return call.told(answer.status_code, answer.content)
+
+
+class AsyncClient:
+    """Awaits each answer; otherwise as `Client`."""
+
+    def __init__(self, url: str, key: str = "", *, timeout_seconds: float = 30.0, tries: int = 3) -> None:
+        self._tries = tries
+        self._http = _httpx().AsyncClient(**_settings(url, key, timeout_seconds))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self._http.aclose()
+
+    async def recommend(self, **wishes: Unpack[Wishes]) -> Recommendations:
+        """The best items for a person (`user`), a session (`like`), or somebody unknown."""
+        return await self._done(_recommend(wishes))
+
+    async def search(self, words: str, k: int = 10) -> tuple[Match, ...]:
+        """The items nearest to some words."""
+        return await self._done(_search(words, k))
+
+    async def observe(self, *events: Event) -> list[int]:
+        """Notes at most a thousand events, all or none; they are on the disk when this returns."""
+        return await self._done(_observe(events))
+
+    async def observe_all(self, events: Iterable[Event]) -> int:
+        """Notes any number of events; returns how many. What was stored before an error stays stored."""
+        return sum([await self._done(_bulk(part)) for part in _parts(events, LINES)])
+
+    async def put_items(self, items: Iterable[Mapping[str, Any]]) -> int:
+        """Adds items (`item_id` and the columns of the run's table), or replaces them; returns how many."""
+        count = 0
+        for part in _parts(items, BATCH):
+            await self._done(_put(part))
+            count += len(part)
+        return count
+
+    async def item(self, item: str) -> dict[str, Any]:
+        """What is known of an item."""
+        return await self._done(_item(item))
+
+    async def items(self) -> AsyncIterator[Mapping[str, Any]]:
+        """All items that were given to the service, by ascending id."""
+        after: str | None = ""
+        while after is not None:
+            page = await self._done(_page(after, BATCH))
+            for item in page.items:
+                yield item
+            after = page.next
+
+    async def drop_item(self, item: str) -> None:
+        """Takes an item out of every further answer."""
+        await self._done(_drop(item))
+
+    async def history(self, user: str, after: int = 0, k: int = 100) -> list[dict[str, Any]]:
+        """What a person did since the service began to note it, oldest first; `after` is a position."""
+        return await self._done(_history(user, after, k))
+
+    async def forget(self, user: str) -> None:
+        """Erases a person; takes as long as a training, so give the client the time."""
+        await self._done(_forget(user))
+
+    async def version(self) -> str:
+        """The snapshot that answers now."""
+        return await self._done(_version())
+
+    async def _done(self, call: _Call[T]) -> T:
+        for left in reversed(range(self._tries)):
+            try:
+                answer = await self._http.request(call.method, call.path, **call.sent())
+            except _httpx().TransportError as error:
+                if not left:
+                    raise Refused(0, f"{self._http.base_url} cannot be reached: {error}") from None
+                await asyncio.sleep(1.0)
+                continue
+            if answer.status_code not in BUSY or not left:
+                break
+            await asyncio.sleep(_wait(answer.headers))
+        return call.told(answer.status_code, answer.content)
+
+
+def _recommendations(body: Mapping[str, Any]) -> Recommendations:
+    items = [
+        Recommended(
+            one["item"], one["title"], one["score"], one["source"],
+            tuple(_of(Reason, reason) for reason in one.get("reasons", ())), one.get("base", 0.0),
+        )
+        for one in body["items"]
+    ]  # fmt: skip
+    return _of(Recommendations, {**body, "items": tuple(items), "notes": tuple(body["notes"])})
+
+
+def _of(kind: type[T], body: Mapping[str, Any]) -> T:
+    """An answer's object as a dataclass; what a newer service tells besides is passed over."""
+    return kind(**{name: body[name] for name in kind.__dataclass_fields__ if name in body})  # type: ignore[attr-defined]
+
+
+def _keyed(event: Event) -> dict[str, Any]:
+    return {"key": uuid.uuid4().hex, **event}
+
+
+def _parts(many: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(many)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def _wait(headers: Mapping[str, str]) -> float:
+    """How long the service asks to be left alone; at most half a minute."""
+    try:
+        return min(max(float(headers.get("retry-after", "1")), 0.0), 30.0)
+    except ValueError:
+        return 1.0
+
+
+def _settings(url: str, key: str, timeout_seconds: float) -> dict[str, Any]:
+    return {"base_url": url, "headers": {"X-API-Key": key} if key else {}, "timeout": timeout_seconds}
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise MissingExtra("httpx", "client") from None
+    return httpx

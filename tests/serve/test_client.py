@@ -1,0 +1,122 @@
+"""The package's own client against a running service, waiting and awaited: every call, with what it gives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from sensorium.client import AsyncClient, Client, Refused
+from sensorium.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from tests.serve.conftest import Running
+
+
+class Awaited:
+    """AsyncClient, called as if it were not."""
+
+    def __init__(self, url: str, key: str = "", **settings: Any) -> None:
+        self.given = url, key, settings
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def asked(*given: Any, **named: Any) -> Any:
+            url, key, settings = self.given
+            async with AsyncClient(url, key, **settings) as client:
+                answer = getattr(client, name)(*given, **named)
+                return await answer if inspect.isawaitable(answer) else [one async for one in answer]
+
+        return lambda *given, **named: asyncio.run(asked(*given, **named))
+
+    def close(self) -> None:
+        """Each call closed its own."""
+
+
+@pytest.fixture(params=[Client, Awaited], ids=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with contextlib.ExitStack() as made:
+
+        def one(*given: Any, **named: Any) -> Any:
+            return made.enter_context(contextlib.closing(request.param(*given, **named)))
+
+        yield one
+
+
+def test_every_call_gives_what_the_service_has(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key)
+    assert client.version() == "000001"
+    first = client.recommend(user="ann", k=3)
+    assert (len(first.items), first.version, first.items[0].reasons) == (3, "000001", ())
+    assert client.observe({"user": "ann", "item": first.items[0].item, "kind": "buy"}) == [1]
+    told = client.recommend(user="ann", k=3, explain=True).items
+    assert first.items[0].item not in [one.item for one in told]
+    assert told[0].base + sum(r.amount for r in told[0].reasons) == pytest.approx(told[0].score, abs=1e-6)
+    assert client.observe_all({"user": "bo", "item": f"i{n}", "value": n} for n in range(25)) == 25
+    assert [e["item"] for e in client.history("bo", k=3)] == ["i0", "i1", "i2"]
+    assert [e["value"] for e in client.history("bo", after=24)] == [23, 24]
+    things = [{"item_id": f"a/b {n}", "title": "a slow train through snow", "price": n} for n in range(3)]
+    assert client.put_items(things) == 3
+    assert [one["item_id"] for one in client.items()] == ["a/b 0", "a/b 1", "a/b 2"]
+    begin = time.monotonic()
+    while "a/b 2" not in [m.item for m in client.search("a slow train through snow", k=10)]:
+        assert time.monotonic() - begin < 20
+        time.sleep(0.05)
+    assert client.put_items([{"item_id": "plain", "title": "x"}]) == 1
+    assert client.item("plain")["title"] == "x"
+    client.drop_item("plain")
+    with pytest.raises(Refused, match="404: no item 'plain'"):
+        client.item("plain")
+    assert "plain" not in [one["item_id"] for one in client.items()]
+    client.forget("bo")
+    assert client.history("bo") == []
+
+
+def test_a_refusal_is_the_services_own_line(kind: Any, server: Running) -> None:
+    with pytest.raises(Refused) as refused:
+        kind(server.url, "not a key").recommend()
+    assert refused.value.status == 401
+    with pytest.raises(Refused, match="400: rule 'price<'"):
+        kind(server.url, server.key).recommend(rules=["price<"])
+    with pytest.raises(Refused, match="cannot be reached"):
+        kind("http://127.0.0.1:9", tries=1).version()
+
+
+def test_a_busy_service_is_asked_again_and_an_event_is_stored_once(kind: Any, monkeypatch: Any) -> None:
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content)
+        if len(asked) == 1:
+            raise httpx.ReadError("the answer was lost")
+        if len(asked) == 2:
+            return httpx.Response(503, json={"error": "busy"}, headers={"retry-after": "0"})
+        return httpx.Response(200, json={"positions": [1], "more": "than this client knows"})
+
+    for name in ("Client", "AsyncClient"):
+        real = getattr(httpx, name)
+        monkeypatch.setattr(httpx, name, partial(real, transport=httpx.MockTransport(answer)))
+    assert kind("http://there").observe({"user": "a", "item": "b"}) == [1]
+    assert len(asked) == 3
+    assert len(set(asked)) == 1  # the same key
+    assert b'"key"' in asked[0]
+    asked[:] = [b"", b""]
+    with pytest.raises(Refused, match="no answer that could be read"):
+        kind("http://there").recommend()
+
+
+def test_the_client_is_light_and_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys, sensorium.client; print(sorted({'numpy', 'httpx', 'fastapi', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(MissingExtra, match=r"sensorium\[client\]"):
+        Client("http://there")
