@@ -114,7 +114,7 @@ def test_the_readmes_commands_run(place: Path) -> None:
     assert not re.search(r"(?:src|href)=[\"'](?:https?:)?//", page), "the report must be self-contained"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # serve.md asks a server: test_serve_document.py
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python") and p.name != "serve.md"], ids=named)
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     for text in blocks(page, "python"):

@@ -185,7 +185,7 @@ def test_what_is_written_back_is_not_shown_again_once_its_time_has_come(client: 
     assert stored[-1].time == pytest.approx(time.time() + 600, abs=60)
     with pytest.raises(GorseException) as wrong:
         client.get_recommend("ann", write_back_type="read", write_back_delay="soon")
-    assert wrong.value.status_code == 400
+    assert wrong.value.status_code == 422
 
 
 def test_the_shapes_that_gorsejs_asks_for(server: Running) -> None:
@@ -289,4 +289,5 @@ def test_what_cannot_be_kept_is_refused(server: Running, path: str, body: bytes)
     answer = httpx.post(server.url + path, content=body, headers=headers)
     odd = b"1e999" in body and path == "/api/item"  # infinity is kept as null
     assert answer.status_code == 200 if odd else 400 <= answer.status_code < 500, answer.text
+    assert odd or "\n" not in answer.json()["error"]
     assert httpx.get(server.url + "/api/items", headers=headers).status_code == 200

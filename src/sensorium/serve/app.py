@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
 from sensorium.serve.gorse import ROLES as GORSE_ROLES
@@ -97,7 +98,14 @@ def application(service: Service, serving: Serving) -> Any:
     async def forbidden(request: Request, error: Exception) -> Response:
         return ready({"error": str(error)}, 403)
 
+    async def unfit(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # no such route, or method; a body that is no JSON
+        answer = ready({"error": " ".join(str(error.detail).split())}, error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
+
     app.add_exception_handler(SensoriumError, wrong)
+    app.add_exception_handler(HTTPException, unfit)
     app.add_exception_handler(Forbidden, forbidden)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
