@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from sensorium.errors import SnapshotError
-from sensorium.feedback.store import Entry, Store
+from sensorium.feedback.store import Entry, Store, Unsettled
 
 MOST = 20_000  # entries of one transaction; a longer queue is written in several
 
@@ -65,16 +65,20 @@ class Committer:
                 taken: list[tuple[Sequence[Entry], Future[list[int]]]] = []
                 count = 0
                 while self._waiting and (not taken or count + len(self._waiting[0][0]) <= MOST):
-                    taken.append(self._waiting.popleft())
-                    count += len(taken[-1][0])
-            self._write(taken)
+                    one = self._waiting.popleft()
+                    if one[1].set_running_or_notify_cancel():  # who hung up before it was begun is left out
+                        taken.append(one)
+                        count += len(one[0])
+            if taken:
+                self._write(taken)
 
     def _write(self, taken: Sequence[tuple[Sequence[Entry], Future[list[int]]]]) -> None:
         try:
             positions = self._store.append([entry for entries, _ in taken for entry in entries])
         except Exception as error:
-            if len(taken) == 1:
-                taken[0][1].set_exception(error)
+            if len(taken) == 1 or isinstance(error, Unsettled):  # what may be stored is not written a second time
+                for _, answer in taken:
+                    answer.set_exception(error)
             else:  # one bad batch must not fail the others
                 for one in taken:
                     self._write([one])

@@ -6,12 +6,12 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sensorium.errors import SnapshotError
-from sensorium.feedback.store import Document, Entry, Note
+from sensorium.errors import DataError, SnapshotError
+from sensorium.feedback.store import Document, Entry, Note, written
 
 MARK = 0x53454E53  # "SENS": tells this file from any other SQLite file
 
@@ -41,6 +41,10 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX journal_of_name ON journal (name, position)",
         "CREATE INDEX journal_of_user ON journal (user)",
+    ),
+    (  # the number of a change is never given twice, not even after the newest document was erased
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO counters SELECT 'documents', COALESCE(MAX(changed), 0) FROM documents",
     ),
 )
 VERSION = len(STEPS)
@@ -161,14 +165,14 @@ class Log:
 
     def put(self, kind: str, documents: Mapping[str, Mapping[str, Any]]) -> int:
         """Stores documents by id, new or in place of old ones, all or none; returns the number of the last change."""
-        bodies = {name: _json(document) for name, document in documents.items()}
+        bodies = {name: written(document) for name, document in documents.items()}
         with self._told(), self._writing():
-            changed = self._changes()
-            rows = [(kind, name, body, changed + place + 1) for place, (name, body) in enumerate(bodies.items())]
+            last = self._counted(len(bodies))
+            rows = [(kind, name, body, last - place) for place, (name, body) in enumerate(reversed(bodies.items()))]
             self._base.executemany(
                 "INSERT OR REPLACE INTO documents (kind, id, body, changed) VALUES (?, ?, ?, ?)", rows
             )
-            return changed + len(rows)
+            return last
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """The document of an id, None where there is none."""
@@ -194,12 +198,14 @@ class Log:
     def delete(self, kind: str, name: str) -> bool:
         """Deletes a document, whether there was one; that it is gone is told by `changed`."""
         with self._told(), self._writing():
-            number = self._changes() + 1
+            number = self._counted(1)
             command = "UPDATE documents SET body = NULL, changed = ? WHERE kind = ? AND id = ? AND body IS NOT NULL"
             return self._base.execute(command, [number, kind, name]).rowcount > 0
 
-    def _changes(self) -> int:
-        return int(self._one("SELECT COALESCE(MAX(changed), 0) FROM documents"))
+    def _counted(self, more: int) -> int:
+        """The number of the newest change of documents, after as many more."""
+        self._base.execute("UPDATE counters SET last = last + ? WHERE name = 'documents'", [more])
+        return self._one("SELECT last FROM counters WHERE name = 'documents'")
 
     # --- the journal ----------------------------------------------------------------------------------------------
 
@@ -207,7 +213,7 @@ class Log:
         """Appends to a journal, all or none; returns the positions."""
         with self._told(), self._writing():
             first = int(self._one("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'journal'")) + 1
-            rows = [(first + place, name, one.user, one.time, _json(one.body)) for place, one in enumerate(notes)]
+            rows = [(first + place, name, one.user, one.time, written(one.body)) for place, one in enumerate(notes)]
             self._base.executemany(
                 "INSERT INTO journal (position, name, user, time, body) VALUES (?, ?, ?, ?, ?)", rows
             )
@@ -223,8 +229,35 @@ class Log:
 
     def backup(self, path: Path | str) -> None:
         """A copy of the file as it stands, while others go on writing."""
-        with self._told(), contextlib.closing(sqlite3.connect(path)) as copy:
-            self._base.backup(copy)
+        with (
+            self._told(threading.RLock()),
+            contextlib.closing(self._opened(30.0)) as source,
+            contextlib.closing(sqlite3.connect(path)) as copy,
+        ):
+            source.backup(copy)
+
+    def fill(
+        self,
+        events: Iterable[Sequence[Any]],
+        documents: Iterable[Sequence[Any]],
+        journal: Iterable[Sequence[Any]],
+        counters: Mapping[str, int],
+    ) -> None:
+        """The rows of another store as they stand there, into an empty one: `events` as the fields of Entry, `documents`
+        as kind, id, JSON, change, `journal` as position, name, user, time, JSON; and the last number of each counter."""
+        with self._told(), self._writing():
+            if self.end or self._one("SELECT last FROM counters"):
+                raise SnapshotError(f"{self.path} is not empty; name another file")
+            for table, columns, rows in (
+                ("events", _COLUMNS, events), ("documents", "kind, id, body, changed", documents),
+                ("journal", "position, name, user, time, body", journal),
+            ):  # fmt: skip
+                marks = ", ".join("?" * (columns.count(",") + 1))
+                self._base.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+            self._base.execute("UPDATE counters SET last = ?", [counters["documents"]])
+            for name in ("events", "journal"):
+                self._base.execute("DELETE FROM sqlite_sequence WHERE name = ?", [name])
+                self._base.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [name, counters[name]])
 
     def close(self) -> None:
         """Closes the file; what was appended is safe without it."""
@@ -283,10 +316,11 @@ class Log:
         self._base.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._base.execute("COMMIT")
         except BaseException:
-            self._base.execute("ROLLBACK")
+            if self._base.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._base.execute("ROLLBACK")
             raise
-        self._base.execute("COMMIT")
 
     @contextlib.contextmanager
     def _told(self, lock: threading.RLock | None = None) -> Iterator[None]:
@@ -298,6 +332,8 @@ class Log:
                 raise SnapshotError(
                     f"{self.path}: the feedback log cannot be used ({error}); check the disk, the rights and other writers"
                 ) from None
+            except (sqlite3.InterfaceError, UnicodeEncodeError, OverflowError) as error:
+                raise DataError(f"{self.path}: the feedback log cannot hold this ({error})") from None
             except sqlite3.ProgrammingError as error:
                 raise SnapshotError(f"{self.path}: {error}; open the feedback log again") from None
             except sqlite3.DatabaseError as error:
@@ -307,8 +343,3 @@ class Log:
                 ) from None
             except OSError as error:
                 raise SnapshotError(f"{self.path}: the feedback log cannot be opened ({error.strerror})") from None
-
-
-def _json(body: Mapping[str, Any]) -> str:
-    """**Raises** ValueError for what is no plain value."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sensorium.errors import DataError
+from sensorium.errors import DataError, SnapshotError
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,18 @@ class Note:
     position: int = 0
 
 
+class Unsettled(SnapshotError):
+    """Whether a change is on the disk cannot be told: it may be, so it is not written again without keys."""
+
+
 class Store(Protocol):
     """A call that changes something returns once that is on the disk, and changed all of it or nothing.
 
     Positions of events ascend and are never given twice, not even after an erasure; a key makes an append repeatable.
-    **Raises** SnapshotError where the store cannot be reached, is damaged, or was written by a newer version.
+    They become readable in their order: whoever has read up to a position has missed nothing before it. The same
+    holds for `changed` of documents. **Raises** SnapshotError where the store cannot be reached, is damaged, or was
+    written by a newer version, Unsettled (one of those) where it broke in the middle of a commit, and DataError for
+    what it cannot hold.
     """
 
     @property
@@ -89,5 +97,17 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
+def written(body: Mapping[str, Any]) -> str:
+    """A body as JSON text. **Raises** DataError for what is no plain value."""
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("a document holds text that is not valid Unicode; decode it as UTF-8 first") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"a document must be plain JSON ({error})") from None
+    return text
+
+
 def _finite(number: object) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= sys.float_info.max
