@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ from sensorium.data.content import Content
 from sensorium.data.events import Events, Histories
 from sensorium.data.vectors import Vectors
 from sensorium.encode.encoder import Encoder, Names
-from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry
+from sensorium.errors import SensoriumError
+from sensorium.feedback.commit import Committer
+from sensorium.feedback.store import Entry, Note, Store
 from sensorium.fuse.fusion import Fusion, Views
 from sensorium.index.index import Index
 from sensorium.models.model import Embeds, Explains, Features, Model, Recommender
@@ -294,33 +297,203 @@ def check_index(made: Callable[[Floats, NDArray[np.bool_]], Index], *, items: in
 # --- stores -------------------------------------------------------------------------------------------------------
 
 
-def check_store(opened: Callable[[Path], Log], folder: Path) -> None:
-    """Positions ascend and are never reused; what was appended is there after reopening; a key is stored once; a person
-    can be read alone, and erased so that no byte of theirs is left."""
-    path = folder / "log"
-    first = [Entry("ann", "a", "view", 1.0), Entry("bob", "b", "buy", 2.0, 3.5, "fine words", key="k1")]
-    store = opened(path)
-    must(len(store) == 0 and store.end == 0 and store.read() == [], "store: a new one must be empty")
-    positions = store.append(first)
-    must(positions == sorted(set(positions)) and positions[0] > 0, "store: positions must ascend from 1")
-    must(store.append([first[1]]) == [positions[1]] and len(store) == 2, "store: a key must be stored once")
-    store.close()
-    store = opened(path)
-    entries = store.read()
-    must([dataclasses.replace(e, position=0) for e in entries] == first, "store: reopened, the entries differ")
-    must([e.position for e in entries] == positions, "store: reopened, the positions differ")
-    must([e.user for e in store.read(positions[0])] == ["bob"], "store: reading after a position")
-    must([e.item for e in store.read(user="ann")] == ["a"], "store: reading one person")
-    end = store.end
-    must(store.erase("bob") == 1 and [e.user for e in store.read()] == ["ann"], "store: erasing one person")
-    store.close()
-    left = b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
-    must(
-        b"fine words" not in left and b"bob" not in left, "store: the bytes of an erased person are still in the files"
-    )
-    store = opened(path)
-    must(store.append([Entry("cy", "c", "view", 3.0)])[0] > end, "store: a position was given twice")
-    store.close()
+def check_store(opened: Callable[[], Store], folder: Path | None = None) -> None:
+    """The whole protocol, by one connection, by two, by many threads at once, and across reopening.
+
+    `opened` opens the same store at each call; it must be empty at first. `folder`: where its files are, if they are
+    at hand; no byte of an erased person may then be left in them.
+    """
+    _check_log(opened)
+    _check_keys(opened)
+    _check_documents(opened)
+    _check_journals(opened)
+    _check_together(opened)
+    _check_erased(opened, folder)
+
+
+def _check_log(opened: Callable[[], Store]) -> None:
+    """Events come back as they were, in order, alone and after reopening; all of a batch or nothing."""
+    first = [
+        Entry("ann", "a", "view", 1.0),
+        Entry("bob", "b\\n", "buy", -2.5, 0.1, "fine\t\\N “words”\n好 \U0001f600", key="k1"),
+        Entry("ann", "b\\n", "rating", 1.7e9 + 1e-6, -4.0),
+    ]
+    with closing(opened()) as store:
+        must(len(store) == 0 and store.end == 0 and store.read() == [], "store: a new one must be empty")
+        positions = store.append(first)
+        must(positions == sorted(set(positions)) and positions[0] > 0, "store: positions must ascend from 1")
+        must(store.append([]) == [], "store: nothing appended has no positions")
+        must(store.end == positions[-1], "store: the end must be the position of the newest entry")
+    with closing(opened()) as store:
+        entries = store.read()
+        must([dataclasses.replace(e, position=0) for e in entries] == first, "store: reopened, the entries differ")
+        must([e.position for e in entries] == positions, "store: reopened, the positions differ")
+        must(store.end == positions[-1] and len(store) == 3, "store: reopened, the end or the count differs")
+        must(store.read(positions[0]) == entries[1:], "store: reading after a position")
+        must(store.read(most=2) == entries[:2] and store.read(positions[-1]) == [], "store: reading at most so many")
+        must(store.read(user="ann") == [entries[0], entries[2]], "store: reading one person")
+        must(store.read(item="b\\n") == entries[1:], "store: reading one item")
+        must(store.read(positions[0], user="ann", item="b\\n", most=5) == entries[2:], "store: a person with an item")
+        broken = Entry("ann", "a", "view", 1.0)
+        object.__setattr__(broken, "item", None)
+        must(_refused(lambda: store.append([first[0], broken])), "store: an entry without an item was taken")
+        must(len(store) == 3 and store.end == positions[-1], "store: half of a refused batch was stored")
+        must(store.remove("ann", "b\\n", "view") == 0, "store: removing another kind than there is")
+        must(store.remove("ann", "b\\n", "rating") == 1, "store: removing what a person did with an item, by kind")
+        must(store.read() == entries[:2], "store: removing one entry changed others")
+        must(store.remove("ann", "a") == 1 and store.remove("ann", "a") == 0, "store: removing every kind")
+        must(store.end == positions[-1], "store: the end went back when the newest entry was removed")
+        must(store.append(first[:1])[0] > positions[-1], "store: a position was given twice")
+
+
+def _check_keys(opened: Callable[[], Store]) -> None:
+    """An entry of a key that is known keeps the position it has, whatever else it says, wherever it comes from."""
+
+    def of(*keys: str | None) -> list[Entry]:
+        return [Entry("kim", f"i{place}", "view", 1.0, key=key) for place, key in enumerate(keys)]
+
+    with closing(opened()) as store, closing(opened()) as other:
+        count = len(store)
+        one, free, two, again = store.append(of("one", None, "two", "one"))
+        must(again == one and one < free < two, "store: a key that stands twice in a batch is stored once")
+        must(other.append(of("two", "three", "one"))[::2] == [two, one], "store: a key was stored again")
+        must(len(store) == count + 4, "store: a key must be stored once")
+        many = of(*(f"many{n}" for n in range(1500)))
+        must(store.append(many) == store.append(many), "store: a repeated batch got other positions")
+        must(len(store) == count + 1504, "store: a repeated batch was stored again")
+
+
+def _check_documents(opened: Callable[[], Store]) -> None:
+    """By id, by order of id, by order of change; a change has a number of its own for ever, a deletion is told."""
+    bodies: dict[str, dict[str, Any]] = {
+        "b": {"n": [1, 2.5, None, True], "text": "“好”\\ \0", "deep": {"a": {}}, "large": 2**60}, "a": {}, "Z": {"x": "y"},
+        "é": {}, "aa": {},
+    }  # fmt: skip
+    with closing(opened()) as store, closing(opened()) as other:
+        must(store.get("thing", "a") is None and store.page("thing") == [], "store: documents in a new store")
+        last = store.put("thing", bodies)
+        must(other.get("thing", "b") == bodies["b"], "store: a document read by another connection differs")
+        must(store.get("other", "b") is None, "store: documents of two kinds are mixed")
+        order = [one.id for one in other.page("thing", most=3)]
+        order += [one.id for one in other.page("thing", order[-1])]
+        must(order == sorted(bodies), f"store: pages must go by the code points of the ids, not {order}")
+        changes = store.changed("thing")
+        must([one.id for one in changes] == list(bodies), "store: changes must come in the order of the mapping")
+        numbers = [one.changed for one in changes]
+        must(numbers == sorted(set(numbers)) and numbers[-1] == last, "store: numbers of changes must ascend")
+        must(store.changed("thing", numbers[1], 2) == changes[2:4], "store: changes after a number, at most so many")
+        must(other.put("thing", {"a": {"new": 1}}) > last, "store: a new body needs a new number")
+        must([one.body for one in store.changed("thing", last)] == [{"new": 1}], "store: a new body was not told")
+        must(
+            store.delete("thing", "a") and not store.delete("thing", "a"), "store: deleting tells whether it was there"
+        )
+        must(not store.delete("thing", "never"), "store: deleting what never was")
+        must(other.get("thing", "a") is None, "store: a deleted document is still read")
+        must("a" not in [one.id for one in other.page("thing")], "store: a deleted document is still listed")
+        gone = other.changed("thing", last)
+        must([(one.id, one.body) for one in gone] == [("a", None)], "store: a deletion must be told by its change")
+        must(store.put("thing", {"a": {}}) > gone[0].changed, "store: a number of a change was given twice")
+        must(other.get("thing", "a") == {}, "store: a document put again after its deletion")
+        must(_refused(lambda: store.put("thing", {"c": {}, "d": {"x": float("nan")}})), "store: NaN is no plain JSON")
+        must(_refused(lambda: store.put("thing", {"c": {}, "d": {"x": "\ud800"}})), "store: half a surrogate was taken")
+        must(store.get("thing", "c") is None, "store: half of a refused batch of documents was stored")
+
+
+def _check_journals(opened: Callable[[], Store]) -> None:
+    with closing(opened()) as store:
+        notes = [Note(1.0, {"n": 1, "text": "\t\\N\n\0"}, "ann"), Note(2.5, {"n": [2]}, None), Note(3.0, {}, "bob")]
+        positions = store.note("shown", notes)
+        must(positions == sorted(set(positions)) and positions[0] > 0, "store: positions of a journal must ascend")
+        must(store.note("shown", []) == [], "store: no notes have no positions")
+        must(store.note("decided", notes[:1])[0] > positions[-1], "store: a position of a journal was given twice")
+        must(_refused(lambda: store.note("shown", [notes[0], Note(1.0, {"x": {1}})])), "store: a set is no plain JSON")
+    with closing(opened()) as store:
+        stored = store.notes("shown")
+        must([dataclasses.replace(one, position=0) for one in stored] == notes, "store: reopened, a journal differs")
+        must([one.position for one in stored] == positions, "store: reopened, a journal has other positions")
+        must(store.notes("shown", positions[0], 1) == stored[1:2], "store: a journal after a position, at most so many")
+        must(store.notes("never") == [], "store: a journal that never was must be empty")
+
+
+def _check_together(opened: Callable[[], Store]) -> None:
+    """Two connections, many threads, through group commits and past them: everybody has positions of their own, and a
+    reader that follows the end of the log never misses one."""
+    with closing(opened()) as one, closing(opened()) as other, closing(opened()) as third:
+        start, documents = one.end, one.put("many", {"start": {}})
+        got: list[tuple[str, int]] = []
+        numbers: list[int] = []
+        seen: list[int] = []
+        writing = threading.Event()
+
+        def append(name: str, to: Callable[[Sequence[Entry]], list[int]]) -> None:
+            for n in range(12):
+                names = [f"{name}-{n}-{m}" for m in range(3)]
+                entries = [Entry(name, each, "view", 1.0, key=each if m else None) for m, each in enumerate(names)]
+                got.extend(zip(names, to(entries), strict=True))
+
+        def put(name: str) -> None:
+            numbers.extend(other.put("many", {f"{name}-{n}": {"n": n}}) for n in range(10))
+
+        def follow() -> None:
+            while True:
+                last = writing.is_set()
+                seen.extend(entry.position for entry in third.read(seen[-1] if seen else start, most=50))
+                if last and (seen[-1] if seen else start) >= third.end:
+                    return
+
+        with closing(Committer(one)) as first, closing(Committer(other)) as second:
+            ways = [first.append] * 4 + [second.append] * 4 + [one.append, other.append]
+            work = [threading.Thread(target=append, args=[f"w{n}", way]) for n, way in enumerate(ways)]
+            work += [threading.Thread(target=put, args=[f"p{n}"]) for n in range(2)]
+            reader = threading.Thread(target=follow)
+            for thread in (*work, reader):
+                thread.start()
+            for thread in work:
+                thread.join()
+            writing.set()
+            reader.join()
+        stored = {entry.item: entry.position for entry in other.read(start)}
+        must(len(got) == len(ways) * 36 == len(stored), f"store: of {len(ways) * 36} entries {len(stored)} are stored")
+        must(dict(got) == stored, "store: a writer was told a position that another's entry has")
+        must(seen == sorted(stored.values()), "store: who followed the end of the log missed entries, or saw one twice")
+        must(len(set(numbers)) == 20 and min(numbers) > documents, "store: two changes have one number")
+        must(len(one.changed("many", documents)) == 20, "store: a document put by another thread was lost")
+
+
+def _check_erased(opened: Callable[[], Store], folder: Path | None) -> None:
+    """A person is gone from the log, the documents and the journals; numbers do not come back."""
+    secret = "Zanzibar-words"
+    with closing(opened()) as store:
+        others = len(store)
+        store.note("shown", [Note(1.0, {"x": secret}, secret), Note(1.0, {}, "ann")])
+        shown = [one.user for one in store.notes("shown")]
+        (kept, gone) = store.append([Entry("bob", "b", "view", 1.0), Entry(secret, secret, "view", 1.0, text=secret)])
+        store.put("users", {"bob": {}})
+        number = store.put("users", {secret: {"x": secret}})
+        must(store.erase(secret) == 1 and store.erase(secret) == 0, "store: erasing tells how many entries there were")
+        must(len(store) == others + 1 and store.read(user=secret) == [], "store: an erased person's entries are read")
+        must(store.read(kept - 1)[0].user == "bob", "store: erasing one person changed another's position")
+        must([one.id for one in store.page("users")] == ["bob"], "store: an erased person's document is there")
+        left = [one.user for one in store.notes("shown")]
+        must(
+            left == [user for user in shown if user != secret],
+            "store: an erased person's notes are there, or more are gone",
+        )
+        must(store.end == gone, "store: the end went back when the newest entry was erased")
+    if folder is not None:
+        data = b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
+        must(secret.encode() not in data, "store: the bytes of an erased person are still in the files")
+    with closing(opened()) as store:
+        must(store.append([Entry("cy", "c", "view", 3.0)])[0] > gone, "store: a position was given twice")
+        must(store.put("users", {"cy": {}}) > number, "store: a number of a change was given twice after an erasure")
+
+
+def _refused(work: Callable[[], object]) -> bool:
+    try:
+        work()
+    except SensoriumError as error:
+        return "\n" not in str(error)
+    return False
 
 
 # --- shared by the checks -----------------------------------------------------------------------------------------
