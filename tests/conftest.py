@@ -21,14 +21,20 @@ settings.load_profile("untimed")
 SETTINGS = {"listen_addresses": "", "shared_buffers": "16MB", "max_connections": "60", "autovacuum": "off"}
 
 
+MEMORY = Path("/dev/shm")  # what a kill leaves is the same there as on a disk, and a sync costs nothing
+
+
+def quick() -> Path | None:
+    """A folder in memory, where there is one."""
+    return MEMORY if os.access(MEMORY, os.W_OK) else None
+
+
 class Server:
     """A PostgreSQL in a temporary folder, reached by a socket in it; it does not run as root, so there another user does."""
 
     def __init__(self, programs: Path) -> None:
         self.programs = programs
-        memory = Path("/dev/shm")  # what a kill leaves is the same there, and its sync costs nothing
-        folder = memory if os.access(memory, os.W_OK) else "/tmp"  # short, as a socket's path must be
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=folder))
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=quick() or "/tmp"))  # a socket's path must be short
         self.user = None
         if os.geteuid() == 0:
             self.user = pwd.getpwnam("postgres").pw_name
@@ -112,3 +118,10 @@ def database(server: Server) -> str:
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """Where a store of each kind may be opened."""
     return tmp_path / "log.db" if request.param == "sqlite" else request.getfixturevalue("database")
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A temporary folder whose syncs cost nothing, for tests that count them and do not cut the power."""
+    with tempfile.TemporaryDirectory(dir=quick()) as folder:
+        yield Path(folder)

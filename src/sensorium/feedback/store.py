@@ -36,7 +36,7 @@ class Entry:
                 raise DataError(f"event of user {self.user!r}: {name} is {word!r}, it must be text")
             if word == "" and not optional:
                 raise DataError(f"event of user {self.user!r} for item {self.item!r}: {name} is empty; give it a name")
-            if word is not None and any("\ud800" <= letter <= "\udfff" for letter in word):
+            if word is not None and not _encodes(word):
                 raise DataError(f"event: {name} {word!r} is not valid Unicode; decode it as UTF-8 first")
         if not _finite(self.time):
             raise DataError(f"event of user {self.user!r}: time {self.time!r} must be seconds since 1970")
@@ -107,6 +107,13 @@ def written(body: Mapping[str, Any]) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"a document must be plain JSON ({error})") from None
     return text
+
+
+def _encodes(word: str) -> bool:
+    try:
+        return word.isascii() or bool(word.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _finite(number: object) -> bool:
