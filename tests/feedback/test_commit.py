@@ -84,3 +84,21 @@ def test_closing_writes_what_waits_and_then_refuses(tmp_path):
         assert all(answer.done() for answer in answers)
         with pytest.raises(SnapshotError, match="closed"):
             committer.submit([entry("late")])
+
+
+def test_who_hangs_up_before_the_writing_is_left_out_and_the_others_are_written(tmp_path):
+    with Log(tmp_path / "log.db") as log:
+        gate, append = threading.Event(), log.append
+        log.append = lambda entries: (gate.wait(5), append(entries))[1]  # type: ignore[method-assign]
+        committer = Committer(log)
+        first = committer.submit([entry("a")])
+        while not first.running():
+            pass
+        gone, stays = committer.submit([entry("b")]), committer.submit([entry("c")])
+        assert gone.cancel()
+        assert not first.cancel()
+        gate.set()
+        assert (first.result(5), stays.result(5)) == ([1], [2])
+        assert committer.append([entry("d")]) == [3]
+        assert [e.item for e in log.read()] == ["a", "c", "d"]
+        committer.close()
