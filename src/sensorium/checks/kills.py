@@ -18,17 +18,20 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sensorium.errors import SnapshotError
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Store
 
 POINTS = ("before commit", "after commit", "while acknowledging")  # and `anywhere`: from outside, at a random moment
+COMMAND = (sys.executable, "-m", "sensorium.checks.kills")
+Strike = Callable[["subprocess.Popen[str]"], None]
 LIMIT_SECONDS = 60.0  # for a process that was told to die and does not
 
 
@@ -36,7 +39,7 @@ LIMIT_SECONDS = 60.0  # for a process that was told to die and does not
 class Kept:
     """What was found after the kills. All but the first four and the seconds must be 0."""
 
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     batches: int = 0
     acknowledged: int = 0
     unacknowledged: int = 0  # entries stored of which nobody was told: allowed, as a promise was not made
@@ -55,37 +58,48 @@ class Kept:
         return {name: number for name, number in asdict(self).items() if name in names and number}
 
 
-def killed(where: Path | str, *, kills: int, writers: int = 32, seed: int = 0) -> Kept:
-    """Kills that many processes of `writers` threads each, one after the other, on one store."""
+def killed(
+    where: Path | str,
+    *,
+    kills: int,
+    writers: int = 32,
+    seed: int = 0,
+    points: Sequence[str] = POINTS,
+    command: Sequence[str] = COMMAND,
+    strike: Strike = subprocess.Popen.kill,
+) -> Kept:
+    """Kills that many processes of `writers` threads each, one after the other, on one store.
+
+    At each of the `points` in turn, and as often at random moments by `strike`, which may do worse than to kill.
+    `command` starts a process that does what `write_until_killed` does.
+    """
     chance = random.Random(seed)
     kept = Kept()
     with closing(opened(where)) as store:
         start = store.end
-    for number, point in zip(range(kills), itertools.cycle((*POINTS, "anywhere", "anywhere", "anywhere"))):
-        said = _killed_once(where, number, writers, point, chance, kept)
+    for number, point in zip(range(kills), itertools.cycle((*points, *["anywhere"] * max(len(points), 1)))):
+        words = [*command, str(where), str(number), str(writers)]
+        if point in points:
+            words += [point, str(chance.randrange(1, 60))]
+        said = _killed_once(words, None if point in points else strike, chance, kept)
         began = time.perf_counter()
         with closing(opened(where)) as store:
             kept.open_seconds = max(kept.open_seconds, round(time.perf_counter() - began, 3))
-            kept.kills[point] += 1
+            kept.kills[point] = kept.kills.get(point, 0) + 1
             start = _looked(store, start, said, kept)
     return kept
 
 
-def _killed_once(
-    where: Path | str, number: int, writers: int, point: str, chance: random.Random, kept: Kept
-) -> dict[str, int]:
-    """What one process said before it was killed: positions by item."""
-    words = [sys.executable, "-m", "sensorium.checks.kills", str(where), str(number), str(writers)]
-    if point in POINTS:
-        words += [point, str(chance.randrange(1, 60))]
+def _killed_once(words: list[str], strike: Strike | None, chance: random.Random, kept: Kept) -> dict[str, int]:
+    """What one process said before it was killed, by `strike` or by itself: positions by item."""
     said: dict[str, int] = {}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         timers = [threading.Timer(LIMIT_SECONDS, process.kill)]
         timers[0].start()
         for line in process.stdout:
-            if point not in POINTS and len(timers) == 1:
-                timers.append(threading.Timer(chance.random() * 0.3, process.kill))
+            if strike is not None and len(timers) == 1:
+                timers.append(threading.Timer(chance.random() * 0.3, strike, [process]))
                 timers[1].start()
             if line.endswith("\n"):
                 kept.batches += 1
@@ -94,6 +108,7 @@ def _killed_once(
         kept.unkilled += process.wait() != -signal.SIGKILL or timers[0].finished.is_set()
         for timer in timers:
             timer.cancel()
+            timer.join()
     return said
 
 
@@ -143,8 +158,8 @@ def _die(store: Any, point: str, at: int) -> threading.Event:
     return acknowledging
 
 
-def _write(where: str, number: str, writers: str, point: str = "", at: str = "0") -> None:
-    store = opened(where)
+def write_until_killed(store: Store, number: str, writers: str, point: str = "", at: str = "0") -> None:
+    """Appends from many threads and says on the output what was acknowledged; a writer that is refused says no more."""
     acknowledging = _die(store, point, int(at)) if point else threading.Event()
     committer = Committer(store)
 
@@ -153,7 +168,10 @@ def _write(where: str, number: str, writers: str, point: str = "", at: str = "0"
             size = (writer + n) % 3 + 1
             names = [f"{number}.{writer}.{n}.{m}.{size}" for m in range(size)]
             entries = [Entry(f"w{writer}", name, "view", 1.0, key=name if writer % 2 else None) for name in names]
-            positions = committer.append(entries)
+            try:
+                positions = committer.append(entries)
+            except SnapshotError:
+                return time.sleep(2 * LIMIT_SECONDS)
             line = " ".join(f"{name}={position}" for name, position in zip(names, positions, strict=True))
             os.write(1, (line + "\n").encode())  # one write: a kill does not cut a line
             if acknowledging.is_set():
@@ -167,4 +185,4 @@ def _write(where: str, number: str, writers: str, point: str = "", at: str = "0"
 
 
 if __name__ == "__main__":
-    _write(*sys.argv[1:])
+    write_until_killed(opened(sys.argv[1]), *sys.argv[2:])

@@ -1,1 +1,1 @@
-"""The durable log of what people did since the last training."""
+"""The durable store: what people did since the last training, documents, journals."""
