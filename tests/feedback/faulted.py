@@ -19,7 +19,6 @@ from sensorium.feedback.log import Log
 from sensorium.feedback.store import Entry
 
 faults = ctypes.CDLL(None)  # what was loaded before libc is among its names
-faults.fault.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int]
 FILE = b"log.db"
 
 
@@ -132,6 +131,7 @@ def dying(path: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    faults.fault.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int]
     how, folder, *more = sys.argv[1:]
     if how == "dying":
         print(json.dumps(dying(Path(folder) / "log.db")))
