@@ -344,6 +344,9 @@ def _check_log(opened: Callable[[], Store]) -> None:
         must(store.remove("ann", "a") == 1 and store.remove("ann", "a") == 0, "store: removing every kind")
         must(store.end == positions[-1], "store: the end went back when the newest entry was removed")
         must(store.append(first[:1])[0] > positions[-1], "store: a position was given twice")
+        twice = store.append([Entry("cy", "c", "view", 1.0), Entry("cy", "c", "view", 2.0)])
+        must(store.remove("cy", "c", before=twice[1]) == 1, "store: removing what stands before a position")
+        must([e.position for e in store.read(user="cy")] == twice[1:], "store: the wrong entry was removed")
 
 
 def _check_keys(opened: Callable[[], Store]) -> None:

@@ -171,11 +171,16 @@ class PostgresStore:
                 self._overwrite(turn.last)
         return count
 
-    def remove(self, user: str, item: str, kind: str | None = None) -> int:
-        """Takes back what a person did with an item (of one kind, or all); returns how many entries that were."""
-        more, values = ("", [user, item]) if kind is None else (" AND kind = %s", [user, item, kind])
+    def remove(self, user: str, item: str, kind: str | None = None, *, before: int | None = None) -> int:
+        """Takes back what a person did with an item (of one kind, or all; before a position, or ever); returns how many
+        entries that were."""
+        where: str = '"user" = %s AND item = %s'
+        values: list[int | str] = [user, item]
+        for condition, value in (("kind = %s", kind), ("position < %s", before)):
+            if value is not None:
+                where, values = f"{where} AND {condition}", [*values, value]
         with self._writing("events") as turn:
-            return turn.cursor.execute(f'DELETE FROM events WHERE "user" = %s AND item = %s{more}', values).rowcount
+            return turn.cursor.execute(f"DELETE FROM events WHERE {where}", values).rowcount
 
     # --- documents ------------------------------------------------------------------------------------------------
 
