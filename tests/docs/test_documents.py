@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -96,12 +101,40 @@ def command(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def answers_until_told_to_stop(words: list[str], folder: Path) -> None:
+    """A server that is ready within a minute, and ends when it is interrupted."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "SENSORIUM_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    line = [sys.executable, "-m", "sensorium.cli", *words, "--port", str(port)]
+    server = subprocess.Popen(line, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+                    assert json.load(answer)["ready"]
+                break
+            assert server.poll() is None, server.communicate()[1]
+            time.sleep(0.1)
+        else:
+            pytest.fail("the server was not ready within a minute")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) in (0, 130)
+    finally:
+        server.kill()
+        server.communicate()
+
+
 @pytest.mark.slow
 def test_the_readmes_commands_run(place: Path) -> None:
     lines = [line for text in blocks(ROOT / "README.md", "sh") for line in text.splitlines()]
     asked = [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] == "sensorium"]
     assert len(asked) >= 5
     for words in asked:
+        if words[1] == "serve":
+            answers_until_told_to_stop(words[1:], place)
+            continue
         done = command([sys.executable, "-m", "sensorium.cli", *words[1:]], place)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
     figures = json.loads((place / "out.json").read_text("utf-8"))
