@@ -1,4 +1,4 @@
-"""The application: routes behind guards, errors as one line, one process or several."""
+"""The application: routes behind guards, errors as one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ class Serving:
     port: int = 8087
     certificate: Path | None = None
     private_key: Path | None = None
-    key_file: Path | None = None
     media: Path | None = None
     body_bytes: int = 16 * 2**20
     per_second: float = 0.0  # requests of one key; 0: as many as there are

@@ -40,7 +40,6 @@ class Keys:
     store: Store
     first: str = ""
     _known: dict[str, Caller] = field(default_factory=dict)
-    _seen: int = 0
 
     def __post_init__(self) -> None:
         if self.first and len(self.first) < 16:

@@ -24,11 +24,9 @@ ROLES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/events"): "write",
     ("POST", "/v1/events/bulk"): "write",
     ("POST", "/v1/items"): "write",
-    ("PUT", "/v1/items/[^/]+"): "write",
     ("DELETE", "/v1/items/[^/]+"): "write",
     ("GET", "/v1/keys"): "admin",
     ("GET", "/v1/users/[^/]+/events"): "write",
-    ("GET", "/metrics"): "admin",
 }
 BULK = 5_000  # lines of a bulk that are written in one go
 
@@ -112,8 +110,9 @@ def native(service: Service) -> APIRouter:
 
     @routes.get("/v1/items/{item}", response_model=wire.Item)
     async def item(item: str) -> Response:
-        """What is known of an item."""
-        return ready(_shown(service.item(item)))
+        """What is known of an item; `problem` where it could not be encoded."""
+        problem = service.failed.get(item)
+        return ready(_shown(service.item(item)) | ({"problem": problem} if problem else {}))
 
     @routes.delete("/v1/items/{item}")
     async def drop_item(item: str) -> Response:

@@ -8,7 +8,6 @@ import json
 import secrets
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,7 +63,6 @@ class Service:
         self.keys = Keys(self.store, first_key)
         self.commits = Committer(self.store)
         self.media = media
-        self.started = time.time()
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
@@ -132,26 +130,16 @@ class Service:
         change = await self.threaded(lambda: self.store.put(ITEMS, documents))
         if self._fresh is not None:
             self._fresh.set()
-        live = self.engine.live
-        for hidden in (True, False):
-            names = [name for name, body in documents.items() if bool(body.get("hidden")) == hidden]
-            known = [name for name in names if name in live.snapshot.catalog.ids]
-            moved = [name for name in known if (live.snapshot.catalog.ids.row(name) in live.hidden) != hidden]
-            if moved:
-                await self.slow(partial(self.engine.hide, *moved, hidden=hidden, keep=False))
+        if self._moved(documents, True) or self._moved(documents, False):
+            await self.slow(partial(self._settle, documents))
         return change
 
     async def drop_item(self, item: str) -> None:
         """Takes an item out of the store and out of every further answer. **Raises** UnknownId."""
-        known = await self.threaded(lambda: self.store.delete(ITEMS, item))
-        there = item in self.engine.snapshot.catalog.ids
-        if not known and not there:
-            raise UnknownId(f"no item {item!r}")
-        if there:
-            await self.threaded(
-                lambda: self.store.put(ITEMS, {item: {"item_id": item, "hidden": True, "dropped": True}})
-            )
-            await self.slow(lambda: self.engine.hide(item, keep=False))
+        await self.threaded(partial(self.item, item))
+        gone = {item: {"item_id": item, "hidden": True, "dropped": True}}
+        await self.threaded(lambda: self.store.put(ITEMS, gone))
+        await self.slow(partial(self._settle, gone))  # behind the encoding that may just be adding it
 
     def item(self, item: str) -> dict[str, Any]:
         """What is known of an item. **Raises** UnknownId."""
@@ -184,17 +172,23 @@ class Service:
             fresh = [body for body in bodies if body["item_id"] not in ids and not body.get("dropped")]
             if fresh:
                 added += self._added(fresh)
-            ids = self.engine.snapshot.catalog.ids
-            for hidden in (True, False):
-                names = [body["item_id"] for body in bodies if bool(body.get("hidden")) == hidden]
-                now = set(self.engine.snapshot.hidden)
-                names = [name for name in names if name in ids and (ids.row(name) in now) != hidden]
-                if hidden:  # dropped while it was being encoded
-                    names += [one.id for one in changes if one.body is None and one.id in ids]
-                if names:
-                    self.engine.hide(*names, hidden=hidden, keep=False)
+            # One without a body was dropped, perhaps while it was being encoded.
+            self._settle({one.id: one.body or {"hidden": True} for one in changes})
             self._changed = changes[-1].changed
         return added
+
+    def _settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Known items are hidden, or shown, as their documents say."""
+        for hidden in (True, False):
+            if names := self._moved(documents, hidden):
+                self.engine.hide(*names, hidden=hidden, keep=False)
+
+    def _moved(self, documents: Mapping[str, Mapping[str, Any]], hidden: bool) -> list[str]:
+        """The known items that should be hidden (or shown) and are not."""
+        live = self.engine.live
+        ids = live.snapshot.catalog.ids
+        names = [name for name, body in documents.items() if bool(body.get("hidden")) == hidden and name in ids]
+        return [name for name in names if (ids.row(name) in live.hidden) != hidden]
 
     def _added(self, bodies: Sequence[Mapping[str, Any]]) -> int:
         """Items encoded and added; where one of them cannot be read the others are added without it."""
@@ -203,8 +197,11 @@ class Service:
             try:
                 lines = [json.dumps(self._row(body)) + "\n" for body in bodies]
                 table.write_text("".join(lines), "utf-8")
-                return self.engine.add(table, keep=False)
-            except SensoriumError as error:
+                added = self.engine.add(table, keep=False)
+                for body in bodies:
+                    self.failed.pop(body["item_id"], None)
+                return added
+            except (SensoriumError, OSError, ValueError) as error:  # whatever it is, later items must still be added
                 if len(bodies) > 1:
                     return sum(self._added([body]) for body in bodies)
                 self.failed[bodies[0]["item_id"]] = " ".join(str(error).split())
