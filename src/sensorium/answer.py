@@ -12,11 +12,12 @@ from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.errors import ShapeError
-from sensorium.index.index import Index
+from sensorium.index.cells import Cells
+from sensorium.index.index import EXACT_UP_TO, Index
 from sensorium.models.model import Features, Model
-from sensorium.rank.candidates import FOUND, candidates
-from sensorium.rank.explain import reasons_of, taken_apart
-from sensorium.rank.filters import allowed
+from sensorium.rank.candidates import FOUND, Candidates, candidates, well_known, wide
+from sensorium.rank.explain import Scales, reasons_of, taken_apart
+from sensorium.rank.filters import Mask, Masks
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Recommendation
@@ -37,47 +38,47 @@ class Answering(Protocol):
     @property
     def model(self) -> Model: ...
     @property
-    def index(self) -> Index | None: ...
+    def index(self) -> Index | Cells | None: ...
     @property
     def hidden(self) -> Collection[int]: ...
 
 
 def answer(
     snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
-    weights: Mapping[str, float] = KINDS,
+    masks: Masks | None = None, weights: Mapping[str, float] = KINDS, exact: bool = False,
 ) -> Ranking:  # fmt: skip
     """The ranking for one query. `live`: the log's entries of this person after the snapshot's position.
 
     A known person, a new one with a few live events, a session (`like`), an item nobody saw and a stranger go the same
-    way: a history, perhaps empty, is scored. `lookup` saves building the tables again for every query; `weights` are those of the recipe's kinds.
+    way: a history, perhaps empty, is scored. `lookup` and `masks` save building the tables again for every query;
+    `weights` are those of the recipe's kinds. `exact` scores every allowed item, whatever that takes.
 
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
-    catalog, events, features, model = snapshot.catalog, snapshot.events, snapshot.features, snapshot.model
-    tables = lookup or look_up(catalog, events)
+    catalog, features, model = snapshot.catalog, snapshot.features, snapshot.model
+    tables = lookup or look_up(catalog, snapshot.events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
     without = _without(snapshot, query, history, weights, notes)
-    keep = allowed(len(catalog), tables.columns, query.rules, without=without)
-    pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
+    keep = (masks or Masks(len(catalog), tables.columns, snapshot.hidden)).allowed(query.rules, without)
+    pool, scores, scales = _scored(snapshot, history, keep, tables, query.k, exact)
     if not len(pool.rows):
         why = (
             "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
         )
         return Ranking((), type(model).__name__, 0, (*notes, why))
-    scores = _scores(model, history, pool.rows, len(catalog))
-    told = scores
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
-        told = scores = tables.popularity[pool.rows]
+        if isinstance(snapshot.index, Cells) and not exact:  # cells were visited in no order
+            pool = well_known(tables, keep, query.k)
+        scores = tables.popularity[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
     first = best(scores[None, :], query.k if query.diversity == 0 else max(100, 10 * query.k))[0][0]
     if query.diversity:
         first = first[spread_out(scores[first], features.items.values[pool.rows[first]], query.k, query.diversity)]
-    rows, told = pool.rows[first], told[first]
     found = [FOUND[place] for place in pool.found[first]]
-    items = _told(snapshot, history, rows, told, found, query.explain, notes)
+    items = _told(snapshot, history, pool.rows[first], scores[first], found, scales if query.explain else None, notes)
     return Ranking(items, type(model).__name__, len(pool.rows), tuple(notes))
 
 
@@ -112,8 +113,24 @@ def _without(
         notes.append(f"{int((excluded < 0).sum())} excluded ids are not in this run")
     named = ids.rows([*query.like, *query.unlike])
     seen = rejected(history, weights) if query.repeat else history.item.astype(np.int64)
-    hidden = np.fromiter(snapshot.hidden, np.int64)
-    return np.concatenate([excluded[excluded >= 0], named, seen, hidden])
+    return np.concatenate([excluded[excluded >= 0], named, seen])
+
+
+def _scored(
+    snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool
+) -> tuple[Candidates, Floats, Scales]:
+    """The candidates with their scores (C,), and on which scale a blend put its members (empty: its own)."""
+    model, index = snapshot.model, snapshot.index
+    if exact or not isinstance(index, Cells):
+        everything = len(keep) if exact else EXACT_UP_TO
+        pool = candidates(
+            history, model, snapshot.features, snapshot.events, tables, None if exact else index, keep, k,
+            all_up_to=everything,
+        )  # fmt: skip
+        return pool, _scores(model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32), ()
+    found = index.search(model.pulls(history), history.item, keep, wide(k) * index.most)  # type: ignore[attr-defined]
+    source = FOUND.index("all" if found.all else "near")
+    return Candidates(found.rows, np.full(len(found.rows), source, np.int8)), found.scores, found.scales
 
 
 def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
@@ -129,19 +146,19 @@ def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
 
 
 def _told(
-    snapshot: Answering, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], explain: bool,
+    snapshot: Answering, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], scales: Scales | None,
     notes: list[str],
 ) -> tuple[Recommendation, ...]:  # fmt: skip
-    """The chosen rows in outside ids, with their reasons where these were asked for."""
+    """The chosen rows in outside ids; with their reasons, where the scales by which they were scored are given."""
     catalog = snapshot.catalog
     names = [(catalog.ids[row], catalog.title(row)) for row in rows]
-    if not explain:
+    if scales is None:
         return tuple(Recommendation(*name, float(s), f) for name, s, f in zip(names, scores, found, strict=True))
     if not len(history.item):
         return tuple(
             Recommendation(*name, float(s), f, (), float(s)) for name, s, f in zip(names, scores, found, strict=True)
         )
-    parts, way = taken_apart(snapshot.model, history, rows, scores, snapshot.features)
+    parts, way = taken_apart(snapshot.model, history, rows, scores, snapshot.features, scales)
     if way == "occlusion":
         notes.append("reasons were found by leaving events out; their sources by likeness of content")
     entries = []

@@ -40,8 +40,10 @@ from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Entry, Store
-from sensorium.index.index import Index, index_of
-from sensorium.rank.filters import allowed
+from sensorium.index.cells import Cells, cells_of
+from sensorium.index.index import EXACT_UP_TO, Index, index_of
+from sensorium.models.model import Pulls
+from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
@@ -78,12 +80,18 @@ class Live:
     name: str = ""  # of its folder under snapshots/, "" where the run is in memory alone
 
     @cached_property
-    def index(self) -> Index | None:
+    def index(self) -> Index | Cells | None:
         """None up to 50,000 items, where scoring all is exact and quick enough."""
-        features = self.snapshot.features
-        if len(features.items) <= 50_000 or not features.items.present.any():
+        items, model = self.snapshot.features.items, self.snapshot.model
+        if len(items) <= EXACT_UP_TO or not items.present.any():
             return None
-        return index_of(features.items.values, features.items.present)
+        tables = model.tables() if isinstance(model, Pulls) else None
+        return cells_of(tables) if tables else index_of(items.values, items.present)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Which items the rules keep."""
+        return Masks(len(self.snapshot.catalog), self.lookup.columns, self.snapshot.hidden)
 
     @cached_property
     def lookup(self) -> Lookup:
@@ -242,8 +250,9 @@ class Engine:
             replace(asked, rules=(*always, *asked.rules), exclude=(*usual.exclude, *asked.exclude))
         )  # fmt: skip
 
-    def answer(self, query: Query) -> Ranking:
-        """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it.
+    def answer(self, query: Query, *, exact: bool = False) -> Ranking:
+        """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it. `exact` scores every
+        allowed item, however many there are.
 
         An event that is dated into the future counts once its time has come.
         """
@@ -251,7 +260,10 @@ class Engine:
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
         until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
         happened = [entry for entry in happened if entry.time <= until]
-        return replace(answer(live, query, happened, lookup=live.lookup, weights=live.weights), version=live.name)
+        ranking = answer(
+            live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact
+        )
+        return replace(ranking, version=live.name)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
         """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from sensorium.models.ease import Directed, Ease
 from sensorium.models.ials import Ials
 from sensorium.models.itemknn import ItemKnn
 from sensorium.models.mixing import Pool, scale
-from sensorium.models.model import Explains, Features, Model, Parts, Recommender
+from sensorium.models.model import Explains, Features, Model, Parts, Pull, Pulls, Recommender
 from sensorium.models.popularity import Popularity
 from sensorium.models.profile import Profile
 from sensorium.settings import nearest, read_settings
@@ -136,6 +136,24 @@ class BlendModel:
         group = np.searchsorted(self.lengths, np.diff(histories.start), "right") - 1
         return self.weights[np.maximum(group, 0)]
 
+    def tables(self) -> tuple[Floats, ...] | None:
+        """Those of the members; None where one has none."""
+        found: list[Floats] = []
+        for model in self.members.values():
+            own = model.tables() if isinstance(model, Pulls) else None
+            if own is None or len(own) != 1:
+                return None
+            found += own
+        return tuple(found) or None
+
+    def pulls(self, history: Histories) -> tuple[Pull, ...]:
+        """The members', each with its share."""
+        shares = self.shares(history)[0]
+        return tuple(
+            replace(model.pulls(history)[0], share=float(share))
+            for model, share in zip(self.members.values(), shares, strict=True)
+        )
+
     def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
         """**Shapes** (B, C). Every member scores all items, for its scale is taken over all."""
         total: Floats | None = None
@@ -150,21 +168,25 @@ class BlendModel:
             raise RecipeError("blend: no member has a weight above 0; name some in `use`")
         return total
 
-    def parts(self, history: Histories, candidates: Rows) -> Parts:
-        """The members' parts on the common scale; a member that cannot be taken apart counts as the base."""
+    def parts(
+        self, history: Histories, candidates: Rows, scales: Sequence[tuple[float, float]] | None = None
+    ) -> Parts:
+        """The members' parts on the common scale; a member that cannot be taken apart counts as the base.
+
+        `scales`: each member's mean and 1 ÷ deviation, where they are known already.
+        """
         pieces: list[tuple[str, Floats]] = []
         base = np.zeros(len(candidates), np.float32)
         shares = self.shares(history)[0]
         for place, model in enumerate(self.members.values()):
-            scores = model.score(history)
-            centre, spread = scale(scores, history)
-            factor = shares[place] * spread[0]
+            centre, spread = scales[place] if scales else (x[0] for x in scale(model.score(history), history))
+            factor = np.float32(shares[place] * spread)
             if isinstance(model, Explains):
                 own = model.parts(history, candidates)
-                base += factor * (own.base - centre[0])
+                base += factor * (own.base - np.float32(centre))
                 pieces += [(source, factor * own.values[:, :, s]) for s, source in enumerate(own.sources)]
             else:
-                base += factor * (scores[0, candidates] - centre[0])
+                base += factor * (model.score(history, candidates)[0] - np.float32(centre))
         sources = tuple(dict.fromkeys(source for source, _ in pieces)) or ("crowd",)
         values = np.zeros((len(candidates), len(history.item), len(sources)), np.float32)
         for source, value in pieces:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sensorium.arrays import Floats, Rows, slices, unit
-from sensorium.data.events import Events, Fold, Histories
+from sensorium.data.events import Events, Fold, Histories, confidence
 from sensorium.data.vectors import Vectors
 from sensorium.models.choose import climb
-from sensorium.models.model import Features, Parts
+from sensorium.models.model import Features, Parts, Pull
 from sensorium.models.nearness import Cosines
 from sensorium.settings import within
 
@@ -104,6 +104,16 @@ class ContentModel:
         out[:, ~self.present[columns]] = 0
         return out
 
+    def tables(self) -> tuple[Floats, ...]:
+        """**Shapes** (I, D)."""
+        return (self.values,)
+
+    def pulls(self, history: Histories) -> tuple[Pull, ...]:
+        """Towards each distinct item of the history that has content."""
+        weight = carried(history, self.decay, self.strength)
+        used = (weight != 0) & self.present[history.item]
+        return (Pull(self.values[history.item[used]], weight[used], self.sharpness),)
+
     def parts(self, history: Histories, candidates: Rows) -> Parts:
         """Exact by event and modality: exp(s·(cos − 1)) = exp(−s) + slope · cos, and a cosine is a sum over modalities."""
         weight = carried(history, self.decay, self.strength)
@@ -143,8 +153,6 @@ def carried(history: Histories, decay: float, strength: float) -> Floats:
     """What each event of one history adds to its row of `Histories.matrix` (N,): of several events for one item, the
     strongest alone counts, the others carry 0.
     """
-    from sensorium.data.events import confidence
-
     values = confidence(history, strength) * np.float32(decay) ** history.back.astype(np.float32)
     order = np.lexsort((np.abs(values), history.item))
     last = np.ones(len(order), bool)

@@ -12,9 +12,10 @@ from scipy import sparse
 from sensorium.arrays import Floats, Rows, one_blas_thread, threads
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.content import carried
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
-from sensorium.models.model import Features
+from sensorium.models.model import Features, Pull
 from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
@@ -117,14 +118,36 @@ class IalsModel:
     def _placed(self) -> Floats:
         return self.lift.scores(np.ascontiguousarray(self.factors.T), np.arange(len(self.lift.known))).T.copy()
 
+    @functools.cached_property
+    def _whole(self) -> Floats:
+        return self.factors.T @ self.factors
+
+    def tables(self) -> tuple[Floats, ...]:
+        """**Shapes** (I, F)."""
+        return (self._placed,)
+
+    def pulls(self, history: Histories) -> tuple[Pull, ...]:
+        """The person of `user_vectors`, of one history."""
+        asked = self.settings
+        weight = carried(history, asked.decay, asked.strength)
+        used = weight != 0
+        chosen, confident = self._placed[history.item[used]], np.float32(asked.alpha) * weight[used]
+        count = np.unique(history.item)
+        penalty = np.float32(asked.l2) * penalties(np.array([len(count)]), asked, len(self.factors), self.mean)
+        left = self._whole + (chosen * np.maximum(np.abs(confident) - 1, 0)[:, None]).T @ chosen
+        left.flat[:: len(left) + 1] += penalty
+        right = np.maximum(confident, 0) @ chosen
+        if self.profile is not None and history.profile is not None:
+            right += penalty * (history.profile @ self.profile)[0]
+        return (Pull(np.linalg.solve(left, right)[None], np.ones(1, np.float32)),)
+
     def user_vectors(self, histories: Histories) -> Floats:
         """Each history folded in: the exact least-squares person for these items. **Shapes** (B, F)."""
         items, asked = self.item_vectors(), self.settings
         matrix = histories.matrix(len(items), decay=asked.decay, strength=asked.strength)
         size = items.shape[1]
-        whole = self.factors.T @ self.factors
         penalty = asked.l2 * penalties(np.diff(matrix.indptr), asked, len(self.factors), self.mean)
-        left = whole[None] + penalty[:, None, None] * np.eye(size, dtype=np.float32)
+        left = self._whole[None] + penalty[:, None, None] * np.eye(size, dtype=np.float32)
         right = np.zeros((len(histories), size), np.float32)
         if self.profile is not None and histories.profile is not None:
             right += penalty[:, None] * (histories.profile @ self.profile)

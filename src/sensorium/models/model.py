@@ -84,6 +84,43 @@ class Embeds(Protocol):
     def user_vectors(self, histories: Histories) -> Floats: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """What one history asks of an item by its vector v: Σ weight · exp(sharpness · (vector · v − 1)); with `sharpness` 0
+    Σ weight · vector · v.
+
+    **Shapes** vectors (N, D), weights (N,). An item whose vector is zero has none, and is worth 0. `share`: what it counts
+    in a blend, where scores stand on the scale of all items; None where the score is taken as it is.
+    """
+
+    vectors: Floats
+    weights: Floats
+    sharpness: float = 0.0
+    share: float | None = None
+
+    def scores(self, items: Floats) -> Floats:
+        """**Shapes** items (C, D) → (C,)."""
+        if not self.sharpness:
+            return items @ (self.weights @ self.vectors)
+        near = items @ (np.float32(self.sharpness) * self.vectors).T
+        near -= np.float32(self.sharpness)
+        np.exp(near, out=near)
+        return near @ self.weights
+
+
+@runtime_checkable
+class Pulls(Protocol):
+    """A model that scores an item by vectors of the item alone, so that cells of alike items find its best (index/cells.py)."""
+
+    def tables(self) -> tuple[Floats, ...] | None:
+        """The items' vectors (I, D), a table for each pull; None where this model is not of that kind."""
+        ...
+
+    def pulls(self, history: Histories) -> tuple[Pull, ...]:
+        """What one history (B = 1) asks of each table."""
+        ...
+
+
 class Recommender(Protocol):
     """Settings: a frozen dataclass. The same events, features and `rng` seed give the same bytes."""
 

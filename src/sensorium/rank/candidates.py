@@ -42,16 +42,30 @@ def candidates(
     if len(allowed) <= all_up_to or allowed.sum() <= NEAR + COMPANION + POPULAR + NEW:
         rows = np.flatnonzero(allowed)
         return Candidates(rows, np.zeros(len(rows), np.int8))
-    wide = max(1, -(-k // 100))  # a query for very many results looks further
-    sources = [
-        _near(history, model, features, index, allowed, NEAR * wide),
-        _companions(history, events, lookup, allowed, COMPANION * wide),
-        _first(lookup.popular, allowed, POPULAR * wide),
-        _first(lookup.new, allowed, NEW * wide),
-    ]
-    rows, first = np.unique(np.concatenate(sources), return_index=True)
-    origin = np.repeat(np.arange(1, 5, dtype=np.int8), [len(source) for source in sources])
-    return Candidates(rows, origin[first])
+    return _united(
+        near=_near(history, model, features, index, allowed, NEAR * wide(k)),
+        companion=_companions(history, events, lookup, allowed, COMPANION * wide(k)),
+        popular=_first(lookup.popular, allowed, POPULAR * wide(k)),
+        new=_first(lookup.new, allowed, NEW * wide(k)),
+    )
+
+
+def well_known(lookup: Lookup, allowed: NDArray[np.bool_], k: int) -> Candidates:
+    """The most popular allowed rows, and some new ones: for whom nothing is known of."""
+    return _united(
+        popular=_first(lookup.popular, allowed, POPULAR * wide(k)), new=_first(lookup.new, allowed, NEW * wide(k))
+    )
+
+
+def wide(k: int) -> int:
+    """How many times further a query for very many results looks."""
+    return max(1, -(-k // 100))
+
+
+def _united(**sources: Rows) -> Candidates:
+    rows, first = np.unique(np.concatenate(list(sources.values())), return_index=True)
+    origin = np.repeat([FOUND.index(name) for name in sources], [len(source) for source in sources.values()])
+    return Candidates(rows, origin[first].astype(np.int8))
 
 
 def _near(

@@ -8,21 +8,27 @@ from numpy.typing import NDArray
 from sensorium.arrays import Floats, Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import Histories
+from sensorium.models.blend import BlendModel
 from sensorium.models.model import Explains, Features, Model, Parts
 from sensorium.rank.query import Reason
 
+Scales = tuple[tuple[float, float], ...]  # the mean of each member's scores, and 1 ÷ their deviation
 OCCLUDED = 64  # distinct items of a history that are left out one at a time; older ones are part of the base
 SHOWN = 6  # reasons told one by one; the rest is put together
 
 
-def taken_apart(model: Model, history: Histories, rows: Rows, scores: Floats, features: Features) -> tuple[Parts, str]:
+def taken_apart(
+    model: Model, history: Histories, rows: Rows, scores: Floats, features: Features, scales: Scales = ()
+) -> tuple[Parts, str]:
     """The parts of each score, and by which way they were found: `exact`, or `occlusion`.
+
+    `scales`: on which scale a blend's members stood when it was scored through cells (empty: on its own).
 
     **Shapes** rows (C,), scores (C,) → values (C, N, S), base (C,); `values.sum((1, 2)) + base` is the score.
     A model whose own parts do not sum to its score is explained by occlusion.
     """
     if isinstance(model, Explains):
-        parts = model.parts(history, rows)
+        parts = model.parts(history, rows, scales) if isinstance(model, BlendModel) else model.parts(history, rows)
         told = parts.values.sum((1, 2), dtype=np.float64) + parts.base
         if np.allclose(told, scores, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(scores).max(initial=0)))):
             rest = scores.astype(np.float64) - parts.values.sum((1, 2), dtype=np.float64)  # rounding goes to the base

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.arrays import Rows
 from sensorium.errors import RecipeError
 from sensorium.rank.lookup import Column
 from sensorium.rank.query import Rule, number_of
 from sensorium.settings import nearest
 
 Mask = NDArray[np.bool_]
+MASK_BYTES = 64 * 1024 * 1024  # of the masks of rules that are kept
 
 
 def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *, without: Iterable[int] = ()) -> Mask:
@@ -22,6 +24,33 @@ def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *,
         keep &= fulfilled(rule, columns, items)
     keep[np.fromiter(without, np.int64)] = False
     return keep
+
+
+class Masks:
+    """Which items each rule keeps, worked out once a rule: shops ask the same few again and again.
+
+    **Cost** a byte an item and rule, `MASK_BYTES` at most; the rule that was first worked out goes first.
+    """
+
+    def __init__(self, items: int, columns: Mapping[str, Column], hidden: Iterable[int] = ()) -> None:
+        self.items, self.columns = items, columns
+        self.shown = np.ones(items, bool)
+        self.shown[np.fromiter(hidden, np.int64)] = False
+        self._known: dict[Rule, Mask] = {}
+
+    def allowed(self, rules: Sequence[Rule], without: Rows) -> Mask:
+        """As `allowed`; hidden items are not."""
+        keep = self.shown.copy()
+        for rule in rules:
+            mask = self._known.get(rule)
+            if mask is None:
+                mask = fulfilled(rule, self.columns, self.items)
+                while len(self._known) * self.items >= MASK_BYTES and self._known:
+                    self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
+                self._known[rule] = mask
+            keep &= mask
+        keep[without] = False
+        return keep
 
 
 def fulfilled(rule: Rule, columns: Mapping[str, Column], items: int) -> Mask:
