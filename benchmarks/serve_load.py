@@ -75,7 +75,6 @@ def world(items: int, seed: int = 0) -> dict[str, Any]:
 def make(folder: Path, items: int) -> Path:
     """The run of so many items, from the folder or made now."""
     from sensorium import build as building
-    from sensorium import runs
     from sensorium.data.catalog import Catalog
     from sensorium.data.content import Attributes
     from sensorium.data.events import Events
@@ -83,6 +82,7 @@ def make(folder: Path, items: int) -> Path:
     from sensorium.data.readers import Dataset
     from sensorium.data.report import Report
     from sensorium.data.vectors import Vectors
+    from sensorium.engine import Engine
     from sensorium.feedback.log import Log
     from sensorium.feedback.store import Entry
     from sensorium.models.blend import Blend
@@ -110,7 +110,7 @@ def make(folder: Path, items: int) -> Path:
     material = building.Material(dataset, views, {}, None, {}, {}, (), (), {}, {})
     blend = Blend(use=("content", "ials"), weights={"content": 1.0, "ials": 1.0}, content=Content(), ials=Ials())
     recipe = read_recipe_text('[items]\nfiles = ["items.csv"]\n[events]\nfiles = ["events.csv"]\n')
-    runs.keep(building.build(material, recipe, chosen=blend), run)
+    Engine(building.build(material, recipe, chosen=blend)).save(run)
     with Log(run / "log.sqlite") as log:
         rows = np.flatnonzero(it["live"])
         rows = rows[np.argsort(it["when"][rows], kind="stable")]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows, best
+from sensorium.arrays import Floats, Rows, top
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
@@ -61,8 +61,12 @@ def answer(
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
     without = _without(snapshot, query, history, weights, notes)
-    keep = (masks or Masks(len(catalog), tables.columns, snapshot.hidden)).allowed(query.rules, without)
-    pool, scores, scales = _scored(snapshot, history, keep, tables, query.k, exact)
+    masks = masks or masks_of(snapshot, tables)
+    keep = masks.allowed(query.rules, without)
+    if isinstance(snapshot.index, Cells) and not exact:
+        pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k)
+    else:
+        pool, scores, scales = _all(snapshot, history, masks.by_row(keep), tables, query.k, exact)
     if not len(pool.rows):
         why = (
             "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
@@ -71,10 +75,10 @@ def answer(
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
         if isinstance(snapshot.index, Cells) and not exact:  # cells were visited in no order
-            pool = well_known(tables, keep, query.k)
+            pool = well_known(tables, masks.by_row(keep), query.k)
         scores = tables.popularity[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
-    first = best(scores[None, :], query.k if query.diversity == 0 else max(100, 10 * query.k))[0][0]
+    first = top(scores, query.k if query.diversity == 0 else max(100, 10 * query.k))
     if query.diversity:
         first = first[spread_out(scores[first], features.items.values[pool.rows[first]], query.k, query.diversity)]
     found = [FOUND[place] for place in pool.found[first]]
@@ -116,21 +120,32 @@ def _without(
     return np.concatenate([excluded[excluded >= 0], named, seen])
 
 
-def _scored(
-    snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool
-) -> tuple[Candidates, Floats, Scales]:
-    """The candidates with their scores (C,), and on which scale a blend put its members (empty: its own)."""
-    model, index = snapshot.model, snapshot.index
-    if exact or not isinstance(index, Cells):
-        everything = len(keep) if exact else EXACT_UP_TO
-        pool = candidates(
-            history, model, snapshot.features, snapshot.events, tables, None if exact else index, keep, k,
-            all_up_to=everything,
-        )  # fmt: skip
-        return pool, _scores(model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32), ()
-    found = index.search(model.pulls(history), history.item, keep, wide(k) * index.most)  # type: ignore[attr-defined]
+def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
+    """Which items rules keep, in the order in which the snapshot's index looks at them."""
+    order = snapshot.index.rows if isinstance(snapshot.index, Cells) else None
+    return Masks(len(snapshot.catalog), lookup.columns, snapshot.hidden, order)
+
+
+Scored = tuple[Candidates, Floats, Scales]  # scores (C,); on which scale a blend put its members, empty: on its own
+
+
+def _searched(snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int) -> Scored:
+    """What the cells find; `keep` in their order."""
+    found = cells.search(snapshot.model.pulls(history), history.item, keep, wide(k) * cells.most)  # type: ignore[attr-defined]
     source = FOUND.index("all" if found.all else "near")
     return Candidates(found.rows, np.full(len(found.rows), source, np.int8)), found.scores, found.scales
+
+
+def _all(
+    snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool
+) -> Scored:
+    """All allowed items, or candidates among very many, scored by the model."""
+    index = None if isinstance(snapshot.index, Cells) else snapshot.index
+    pool = candidates(
+        history, snapshot.model, snapshot.features, snapshot.events, tables, index, keep, k,
+        all_up_to=len(keep) if exact else EXACT_UP_TO,
+    )  # fmt: skip
+    return pool, _scores(snapshot.model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32), ()
 
 
 def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:

@@ -118,6 +118,19 @@ def best(scores: Floats, k: int) -> tuple[Rows, Floats]:
     return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
+def top(scores: Floats, k: int) -> Rows:
+    """`best` of one line (C,): the places alone, in a few microseconds.
+
+    >>> top(np.array([1.0, 3.0, 3.0, 2.0], dtype=np.float32), 2).tolist()
+    [1, 2]
+    """
+    count = len(scores)
+    if k >= count:
+        return np.argsort(-scores, kind="stable")
+    some = np.flatnonzero(scores >= np.partition(scores, count - k)[count - k])  # all that level with the k-th
+    return some[np.argsort(-scores[some], kind="stable")[:k]]
+
+
 def digest(*parts: bytes | str) -> str:
     """A short, stable name of some bytes: 32 hexadecimal characters of BLAKE2b.
 

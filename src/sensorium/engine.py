@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from sensorium import build as building
 from sensorium import runs
 from sensorium import snapshot as snapshots
-from sensorium.answer import answer
+from sensorium.answer import answer, masks_of
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
@@ -37,15 +37,15 @@ from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, SensoriumError, SnapshotError
+from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Entry, Store
-from sensorium.index.cells import Cells, cells_of
+from sensorium.index.cells import Cells, cells_by, cells_of
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Pulls
 from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
+from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rule, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
 from sensorium.refresh import added, forgotten, refreshed
 from sensorium.settings import described
@@ -86,17 +86,30 @@ class Live:
         if len(items) <= EXACT_UP_TO or not items.present.any():
             return None
         tables = model.tables() if isinstance(model, Pulls) else None
-        return cells_of(tables) if tables else index_of(items.values, items.present)
+        if tables is None:
+            return index_of(items.values, items.present)
+        known = self.snapshot.cells
+        return cells_of(tables) if known is None else cells_by(tables, known)
 
     @cached_property
     def masks(self) -> Masks:
         """Which items the rules keep."""
-        return Masks(len(self.snapshot.catalog), self.lookup.columns, self.snapshot.hidden)
+        return masks_of(self, self.lookup)
 
     @cached_property
     def lookup(self) -> Lookup:
         """Who did what, and the attributes by column."""
         return look_up(self.snapshot.catalog, self.snapshot.events)
+
+    @property
+    def warm(self) -> bool:
+        """Whether the tables are there, so that an answer does not wait for them."""
+        return "masks" in self.__dict__
+
+    def warm_up(self) -> None:
+        """Build every table that answering needs."""
+        for table in (self.index, self.lookup, self.masks, self.made_from, self.weights, self.hidden):
+            assert table is not self
 
     @cached_property
     def made_from(self) -> Recipe:
@@ -168,6 +181,7 @@ class Engine:
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
+            snapshot = _celled(snapshot)
             with runs.locked(folder):
                 name = runs.keep(snapshot, folder)
             engine = cls(snapshot, folder, name=name, cache=cache)
@@ -190,7 +204,7 @@ class Engine:
                 return  # every change is on disk when it returns
             pending = self._entries()
             log = Log(folder / "log.sqlite")
-            start = replace(self.snapshot, position=log.end)
+            start = _celled(replace(self.snapshot, position=log.end))
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))
             self.close()
@@ -240,15 +254,16 @@ class Engine:
         those of the recipe. Events observed a moment ago count. A person or an item nobody has seen is served like any other.
         """
         usual = self._live.made_from.answer
+        for name, words in (("rules", rules), ("exclude", exclude)):
+            if isinstance(words, str):
+                raise RecipeError(f"query: {name} is the single word {words!r}; give a list of them")
         asked = Query(
-            user=user, k=usual.k if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
-            repeat=usual.repeat if repeat is None else repeat,
+            user=user, k=usual.k if k is None else k, like=like, unlike=unlike,  # type: ignore[arg-type]
+            rules=tuple(_rule(rule) for rule in (*usual.rules, *(rules or ()))),
+            exclude=(*usual.exclude, *(exclude or ())), repeat=usual.repeat if repeat is None else repeat,
             diversity=usual.diversity if diversity is None else diversity, explain=explain, now=now,
         )  # fmt: skip
-        always = parse_rules(usual.rules)
-        return self.answer(
-            replace(asked, rules=(*always, *asked.rules), exclude=(*usual.exclude, *asked.exclude))
-        )  # fmt: skip
+        return self.answer(asked)
 
     def answer(self, query: Query, *, exact: bool = False) -> Ranking:
         """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it. `exact` scores every
@@ -456,10 +471,13 @@ class Engine:
             self._swap(after, only=True)
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
-        name = self._live.name
+        name, snapshot = self._live.name, _celled(snapshot)
         if self.folder is not None and keep:
             name = runs.keep(snapshot, self.folder, only=only)
-        self._live = Live(snapshot, name)
+        live = Live(snapshot, name)
+        if self._live.warm:
+            live.warm_up()
+        self._live = live
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -478,6 +496,21 @@ class Engine:
         if self._log is not None:
             return self._log.read(after, user=user)
         return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
+
+
+def _celled(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with the cells by which it is searched: whoever opens it need not find them again."""
+    index = Live(snapshot).index
+    return replace(snapshot, cells=index.cell) if isinstance(index, Cells) else snapshot
+
+
+@lru_cache(maxsize=4096)
+def _parsed(line: str) -> Rule:
+    return parse_rule(line)
+
+
+def _rule(rule: Rule | str) -> Rule:
+    return _parsed(rule) if isinstance(rule, str) else rule
 
 
 def _refuse_events(report: Report) -> None:

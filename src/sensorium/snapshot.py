@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sensorium.arrays import digest
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import Attributes, Content, Media, Text
@@ -56,6 +59,7 @@ class Snapshot:
     hidden: tuple[int, ...] = ()
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
+    cells: NDArray[np.int32] | None = None  # the cell of each item (index/cells.py), of a large catalogue
 
 
 def placed(snapshot: Snapshot) -> Snapshot:

@@ -8,34 +8,37 @@ items; the cells give them in closed form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, Rows, slices
+from sensorium.errors import ShapeError
 from sensorium.models.model import Pull
 
 BLOCK = 65_536  # rows of which distances are held at once
-TURNS = 6  # of k-means
-SAMPLE = 64  # vectors a cell by which the cells are found
-LEAST, SHARE = 2000, 0.015  # items that are scored: at least so many, and this share of all
+TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
+SAMPLE = 32  # vectors a cell by which the cells are found
+CLOSE_BYTES = 256 * 1024 * 1024  # of a table that is held a second time, cell by cell
+LEAST, SHARE = 1500, 0.01  # items that are scored: at least so many, and this share of all
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """One table of item vectors, and what its cells say of it.
 
-    **Shapes** values (I, D); present (I,) or None: all; centres (G, D): means of the cells; around (D, D): the covariance
-    of an item about its cell's mean, `spread` (G,) times which is that of one cell; total (D,), square (D, D): Σ v and
+    **Shapes** values (I, D), and `close` the same cell by cell, unless that would be too much to hold; present (I,) or None: all; centres (G, D): means of the cells; around (D, D): the covariance
+    of an item about its cell's mean; wide (G, D + 2): the centres, what `around` is to be multiplied with for each cell, and 1; total (D,), square (D, D): Σ v and
     Σ v vᵀ over all items.
     """
 
     values: Floats
+    close: Floats | None
     present: NDArray[np.bool_] | None
     centres: Floats
     around: Floats
-    spread: Floats
+    wide: Floats
     total: Floats
     square: Floats
 
@@ -70,7 +73,7 @@ class Cells:
     def search(self, pulls: Sequence[Pull], own: Rows, keep: NDArray[np.bool_], most: int) -> Found:
         """The allowed items of the best cells, with exact scores on a scale that is nearly exact.
 
-        **Shapes** own: the rows of the history; keep (I,). Cells are visited, the best first, until `most` allowed items are
+        **Shapes** own: the rows of the history; keep (I,), in the order of `rows`. Cells are visited, the best first, until `most` allowed items are
         found: a filter that keeps little is searched far, one that keeps fewer than that completely. **Cost** (G + most) · N · D operations.
         """
         from sensorium.index.cells_kernels import gathered
@@ -82,83 +85,86 @@ class Cells:
             scores, centre, spread = _over_cells(pull, table, own, inside)
             scales.append((centre, spread))
             worth += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
-        rows, complete = gathered(np.argsort(-worth, kind="stable"), self.start, self.rows, keep, most)
+        order = np.argsort(-worth)
+        rows, places, complete = gathered(order, self.start, self.rows, keep, most)
         total = np.zeros(len(rows), np.float32)
         for pull, table, (centre, spread) in zip(pulls, self.tables, scales, strict=True):
-            scores = _of_items(pull, table, rows)
+            scores = _of_items(pull, table, rows, places)
             total += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
         return Found(rows, total, tuple(scales), complete)
 
-    def extended(self, tables: Sequence[Floats]) -> Cells:
-        """The same cells for a catalogue that has grown: a new item goes to the cell whose mean is nearest."""
-        known = len(self)
-        weights = [_weight(table.values) for table in self.tables]
-        centres = np.concatenate([w * t.centres for w, t in zip(weights, self.tables, strict=True)], axis=1)
-        fresh = np.concatenate([w * t[known:] for w, t in zip(weights, tables, strict=True)], axis=1)
-        cell = np.concatenate([self.cell, _nearest(fresh, centres)])
-        return _cells(tables, cell, len(self.start) - 1)
-
 
 def cells_of(tables: Sequence[Floats], *, count: int = 0, seed: int = 0) -> Cells:
-    """Cells for items by all their tables (I, D_m) together, each table counting the same; 4 √I of them where not said.
+    """Cells for items by all their tables (I, D_m) together, each table counting the same; 8 √I of them where not said, 4,000 at most.
 
-    k-means in two steps: groups, then cells within each group. The same tables and seed give the same cells.
-    **Cost** 4 · TURNS · I^¼ · 2 · I · Σ D operations at most; less where a sample finds the cells.
+    k-means over a sample: begun in groups, then over all its cells. The same tables and seed give the same cells.
+    **Cost** 2 · count · Σ D operations an item, and as many for each of a sample (SAMPLE · count) in each of LAST_TURNS.
     """
     items = len(tables[0])
-    count = count or max(1, min(int(4 * np.sqrt(items)), items // 8 or 1))
+    count = count or max(1, min(int(8 * np.sqrt(items)), items // 8, 4000))
     rng = np.random.default_rng(seed)
     weights = [_weight(table) for table in tables]
-    chosen = np.sort(rng.permutation(items)[: SAMPLE * count])
 
     def joint(rows: Rows | slice) -> Floats:
         return np.concatenate([w * table[rows] for w, table in zip(weights, tables, strict=True)], axis=1)
 
-    sample = joint(chosen)
-    groups = _means(sample, max(1, round(np.sqrt(count))), rng)
+    sample = joint(rng.permutation(items)[: SAMPLE * count])  # in no order: its first vectors are a start
+    groups = _means(sample, sample[: _root(count)], TURNS)
     member = _nearest(sample, groups)
-    sizes = np.bincount(member, minlength=len(groups))
-    many = np.maximum(1, np.round(count * sizes / max(sizes.sum(), 1))).astype(np.int64)
-    within = [_means(sample[member == g], int(many[g]), rng) for g in range(len(groups))]
-    first = np.concatenate([[0], np.cumsum([len(one) for one in within])])
-    cell = np.empty(items, np.int32)
-    for part in slices(items, BLOCK):
-        block = joint(part)
-        group = _nearest(block, groups)
-        for g in np.unique(group):
-            cell[part][group == g] = first[g] + _nearest(block[group == g], within[g])
-    return _cells(tables, cell, int(first[-1]))
+    many = np.maximum(1, np.round(count * np.bincount(member, minlength=len(groups)) / len(sample))).astype(np.int64)
+    begun = [_means(own := sample[member == g], own[: many[g]], TURNS) for g in range(len(groups))]
+    centres = _means(sample, np.concatenate(begun), LAST_TURNS)
+    cell = np.concatenate([_nearest(joint(part), centres) for part in slices(items, BLOCK)])
+    return cells_by(tables, cell)
 
 
-def _cells(tables: Sequence[Floats], cell: NDArray[np.int32], count: int) -> Cells:
+def cells_by(tables: Sequence[Floats], cell: NDArray[np.int32]) -> Cells:
+    """The cells for a known cell of each item, as `Cells.cell` tells it; items after the last of them go where they fit.
+
+    **Cost** one look at every vector. **Raises** ShapeError where that cannot be the cell of each item.
+    """
+    items = len(tables[0])
+    if not 0 < len(cell) <= items or cell.min() < 0 or cell.max() >= items:
+        raise ShapeError(f"cells of {len(cell):,} items in a catalogue of {items:,}; train the run again")
+    known = [table[: len(cell)] for table in tables]
     rows = np.argsort(cell, kind="stable")
-    sizes = np.bincount(cell, minlength=count)
-    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Cells(tuple(_table(values, rows, start) for values in tables), cell, start, rows)
+    start = np.concatenate([[0], np.cumsum(np.bincount(cell))]).astype(np.int64)
+    if len(cell) == items:
+        return Cells(tuple(_table(values, rows, start) for values in tables), cell, start, rows)
+    weights = [_weight(table) for table in known]
+    centres = np.concatenate([w * _table(t, rows, start).centres for w, t in zip(weights, known, strict=True)], axis=1)
+    fresh = np.concatenate([w * table[len(cell) :] for w, table in zip(weights, tables, strict=True)], axis=1)
+    return cells_by(tables, np.concatenate([cell, _nearest(fresh, centres)]))
 
 
 def _table(values: Floats, rows: Rows, start: Rows) -> Table:
-    """What the cells say of one table, summed cell by cell."""
-    sizes = np.diff(start)
-    size = values.shape[1]
-    centres, spread = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes), np.float32)
-    around, square = np.zeros((size, size)), np.zeros((size, size))
+    """What the cells say of one table."""
+    size, sizes = values.shape[1], np.diff(start)
+    close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
     present = np.ones(len(values), bool)
-    for g in np.flatnonzero(sizes):
-        here = values[rows[start[g] : start[g + 1]]]
-        present[rows[start[g] : start[g + 1]]] = here.any(axis=1)
-        centres[g] = here.mean(axis=0)
-        off = here - centres[g]
-        about = off.T @ off
-        around += about
-        square += about + sizes[g] * np.outer(centres[g], centres[g])
-        spread[g] = np.trace(about) / sizes[g]
-    around /= max(len(values), 1)
-    spread /= max(float(np.trace(around)), 1e-30)
-    total = (sizes @ centres.astype(np.float64)).astype(np.float32)
+    centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
+    square = np.zeros((size, size))
+    begin = 0
+    while begin < len(sizes):  # some whole cells at a time
+        end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
+        here = values[rows[start[begin] : start[end]]]
+        if close is not None:
+            close[start[begin] : start[end]] = here
+        squares = np.einsum("ij,ij->i", here, here)
+        present[rows[start[begin] : start[end]]] = squares > 0
+        square += here.T @ here
+        filled = begin + np.flatnonzero(sizes[begin:end])
+        if len(filled):
+            centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
+            lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
+        begin = end
+    between = (centres.T * sizes) @ centres.astype(np.float64)
+    around = (square - between) / max(len(values), 1)
+    spread = np.maximum(lengths - np.einsum("ij,ij->i", centres, centres), 0) / max(float(np.trace(around)), 1e-30)
     return Table(
-        values, None if present.all() else present, centres, around.astype(np.float32), spread, total,
-        square.astype(np.float32),
+        values, close, None if present.all() else present, centres, around.astype(np.float32),
+        np.column_stack([centres, spread.astype(np.float32), np.ones(len(sizes), np.float32)]),
+        (sizes @ centres.astype(np.float64)).astype(np.float32), square.astype(np.float32),
     )  # fmt: skip
 
 
@@ -179,9 +185,10 @@ def _over_cells(pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Fl
         s = np.float32(pull.sharpness)
         turned = pull.vectors @ table.around
         pairs = s * s * (turned @ pull.vectors.T)
-        near = table.centres @ (s * pull.vectors).T
-        near += np.outer(table.spread, np.float32(0.5) * pairs.diagonal())
-        near -= s
+        asked = np.empty((len(pairs), pull.vectors.shape[1] + 2), np.float32)
+        np.multiply(pull.vectors, s, out=asked[:, :-2])
+        asked[:, -2], asked[:, -1] = np.float32(0.5) * pairs.diagonal(), -s
+        near = table.wide @ asked.T
         np.exp(near, out=near)
         near *= pull.weights
         scores = near.sum(axis=1)
@@ -192,8 +199,9 @@ def _over_cells(pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Fl
     return scores, mean, float(1 / deviation) if alive else 0.0
 
 
-def _of_items(pull: Pull, table: Table, rows: Rows) -> Floats:
-    scores = pull.scores(table.values.take(rows, axis=0))
+def _of_items(pull: Pull, table: Table, rows: Rows, places: Rows) -> Floats:
+    items = table.values.take(rows, axis=0) if table.close is None else table.close.take(places, axis=0)
+    scores = pull.scores(items)
     if pull.sharpness and table.present is not None:
         scores[~table.present[rows]] = 0
     return scores
@@ -213,14 +221,17 @@ def _nearest(vectors: Floats, centres: Floats) -> NDArray[np.int32]:
     return out
 
 
-def _means(vectors: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """Centres of k-means; one that loses all its vectors stays where it was."""
-    count = min(count, len(vectors))
-    centres = vectors[np.sort(rng.permutation(len(vectors))[:count])].copy()
-    for _ in range(TURNS if count > 1 else 1):
+def _means(vectors: Floats, centres: Floats, turns: int) -> Floats:
+    """Centres of k-means after some turns; one that loses all its vectors stays where it was."""
+    centres = centres.copy()
+    for _ in range(turns):
         near = _nearest(vectors, centres)
         order = np.argsort(near, kind="stable")
         there, first = np.unique(near[order], return_index=True)
         sums = np.add.reduceat(vectors[order], first, axis=0)
         centres[there] = sums / np.diff(np.append(first, len(order)))[:, None]
     return centres
+
+
+def _root(count: int) -> int:
+    return max(1, round(float(np.sqrt(count))))

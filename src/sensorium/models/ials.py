@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg.lapack import sposv
 
 from sensorium.arrays import Floats, Rows, one_blas_thread, threads
 from sensorium.data.events import Events, Fold, Histories
@@ -139,7 +140,8 @@ class IalsModel:
         right = np.maximum(confident, 0) @ chosen
         if self.profile is not None and history.profile is not None:
             right += penalty * (history.profile @ self.profile)[0]
-        return (Pull(np.linalg.solve(left, right)[None], np.ones(1, np.float32)),)
+        person, wrong = sposv(left, right)[1:]
+        return (Pull(person[None] if not wrong else np.linalg.solve(left, right)[None], np.ones(1, np.float32)),)
 
     def user_vectors(self, histories: Histories) -> Floats:
         """Each history folded in: the exact least-squares person for these items. **Shapes** (B, F)."""

@@ -29,28 +29,46 @@ def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *,
 class Masks:
     """Which items each rule keeps, worked out once a rule: shops ask the same few again and again.
 
-    **Cost** a byte an item and rule, `MASK_BYTES` at most; the rule that was first worked out goes first.
+    `order` (I,): the rows in another order than their own, in which the masks then stand. **Cost** a byte an item and
+    rule, `MASK_BYTES` at most; the rule that was first worked out goes first.
     """
 
-    def __init__(self, items: int, columns: Mapping[str, Column], hidden: Iterable[int] = ()) -> None:
-        self.items, self.columns = items, columns
+    def __init__(
+        self, items: int, columns: Mapping[str, Column], hidden: Iterable[int] = (), order: Rows | None = None
+    ) -> None:
+        self.items, self.columns, self.order = items, columns, order
+        self.place: Rows | None = None
+        if order is not None:
+            self.place = np.empty(items, np.int64)
+            self.place[order] = np.arange(items)
         self.shown = np.ones(items, bool)
-        self.shown[np.fromiter(hidden, np.int64)] = False
+        self.shown[self._placed(np.fromiter(hidden, np.int64))] = False
         self._known: dict[Rule, Mask] = {}
 
     def allowed(self, rules: Sequence[Rule], without: Rows) -> Mask:
-        """As `allowed`; hidden items are not."""
+        """The items (I,) that are shown, fulfil every rule and are not among the rows `without`."""
         keep = self.shown.copy()
         for rule in rules:
-            mask = self._known.get(rule)
-            if mask is None:
-                mask = fulfilled(rule, self.columns, self.items)
-                while len(self._known) * self.items >= MASK_BYTES and self._known:
-                    self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
-                self._known[rule] = mask
-            keep &= mask
-        keep[without] = False
+            keep &= self._kept(rule)
+        keep[self._placed(without)] = False
         return keep
+
+    def by_row(self, keep: Mask) -> Mask:
+        """A mask in the order of the rows."""
+        return keep if self.place is None else keep[self.place]
+
+    def _kept(self, rule: Rule) -> Mask:
+        mask = self._known.get(rule)
+        if mask is None:
+            mask = fulfilled(rule, self.columns, self.items)
+            mask = mask if self.order is None else mask[self.order]
+            while self._known and (len(self._known) + 1) * self.items > MASK_BYTES:
+                self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
+            self._known[rule] = mask
+        return mask
+
+    def _placed(self, rows: Rows) -> Rows:
+        return rows if self.place is None else self.place[rows]
 
 
 def fulfilled(rule: Rule, columns: Mapping[str, Column], items: int) -> Mask:

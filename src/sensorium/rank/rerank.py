@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows, best, unit
+from sensorium.arrays import Floats, Rows, top, unit
 
 
 def spread_out(scores: Floats, vectors: Floats, k: int, diversity: float) -> Rows:
@@ -20,22 +20,12 @@ def spread_out(scores: Floats, vectors: Floats, k: int, diversity: float) -> Row
     [0, 2]
     """
     k = min(k, len(scores))
-    order = best(scores[None, :], len(scores))[0][0]  # by score, so that the first of equal gains is the better one
+    order = top(scores, len(scores))  # by score, so that the first of equal gains is the better one
     if diversity == 0 or k == 0:
         return order[:k]
+    from sensorium.rank.rerank_kernel import chosen
+
     line = scores[order].astype(np.float64)
     width = line[0] - line[-1]
     relevance = (1 - diversity) * ((line - line[-1]) / width if width > 0 else np.ones(len(line)))
-    directions = unit(vectors[order])
-    alike = np.full(len(order), -np.inf)
-    taken = np.zeros(len(order), bool)
-    chosen = []
-    for step in range(k):
-        gain = relevance - diversity * alike if step else relevance.copy()
-        gain[taken] = -np.inf
-        place = int(np.argmax(gain)) if step else 0  # the first is the most relevant, whatever the diversity
-        chosen.append(place)
-        taken[place] = True
-        # Rounded, because a product of equal vectors may differ in its last bit with the shape of the batch.
-        np.maximum(alike, np.round(directions @ directions[place], 6), out=alike)
-    return order[np.array(chosen)]
+    return order[chosen(relevance, unit(vectors[order]), k, diversity)]
