@@ -52,6 +52,7 @@ from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
+SWIFT = 250_000  # items up to which an answer through cells takes about a millisecond
 LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
 
 
@@ -102,14 +103,20 @@ class Live:
         return look_up(self.snapshot.catalog, self.snapshot.events)
 
     @property
+    def swift(self) -> bool:
+        """Whether an answer takes so little time that handing it to a thread would cost as much."""
+        return self.warm and isinstance(self.index, Cells) and len(self.snapshot.catalog) <= SWIFT
+
+    @property
     def warm(self) -> bool:
         """Whether the tables are there, so that an answer does not wait for them."""
         return "masks" in self.__dict__
 
     def warm_up(self) -> None:
         """Build every table that answering needs."""
-        for table in (self.index, self.lookup, self.masks, self.made_from, self.weights, self.hidden):
-            assert table is not self
+        _ = self.index, self.lookup, self.made_from, self.weights, self.hidden, self.masks
+        if isinstance(self.index, Cells) and len(self.snapshot.catalog):
+            answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
 
     @cached_property
     def made_from(self) -> Recipe:
@@ -181,7 +188,7 @@ class Engine:
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
-            snapshot = _celled(snapshot)
+            snapshot = _celled(Live(snapshot))
             with runs.locked(folder):
                 name = runs.keep(snapshot, folder)
             engine = cls(snapshot, folder, name=name, cache=cache)
@@ -204,7 +211,7 @@ class Engine:
                 return  # every change is on disk when it returns
             pending = self._entries()
             log = Log(folder / "log.sqlite")
-            start = _celled(replace(self.snapshot, position=log.end))
+            start = _celled(Live(replace(self.snapshot, position=log.end)))
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))
             self.close()
@@ -471,11 +478,15 @@ class Engine:
             self._swap(after, only=True)
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
-        name, snapshot = self._live.name, _celled(snapshot)
+        before, after = self._live, Live(snapshot)
+        if snapshot.model is before.model:  # items were hidden or shown, nothing else
+            after.__dict__.update({name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__})
+        snapshot, name = _celled(after), before.name
         if self.folder is not None and keep:
             name = runs.keep(snapshot, self.folder, only=only)
         live = Live(snapshot, name)
-        if self._live.warm:
+        live.__dict__.update(after.__dict__ | {"snapshot": snapshot, "name": name})
+        if before.warm:  # whoever asks must not wait for tables
             live.warm_up()
         self._live = live
 
@@ -498,10 +509,10 @@ class Engine:
         return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
 
 
-def _celled(snapshot: Snapshot) -> Snapshot:
+def _celled(live: Live) -> Snapshot:
     """The snapshot with the cells by which it is searched: whoever opens it need not find them again."""
-    index = Live(snapshot).index
-    return replace(snapshot, cells=index.cell) if isinstance(index, Cells) else snapshot
+    index = live.index
+    return replace(live.snapshot, cells=index.cell if isinstance(index, Cells) else None)
 
 
 @lru_cache(maxsize=4096)

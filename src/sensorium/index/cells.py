@@ -21,6 +21,7 @@ BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 256 * 1024 * 1024  # of a table that is held a second time, cell by cell
+FIRST = 200  # cells that are looked at before the others are put in order
 LEAST, SHARE = 1500, 0.01  # items that are scored: at least so many, and this share of all
 
 
@@ -76,8 +77,6 @@ class Cells:
         **Shapes** own: the rows of the history; keep (I,), in the order of `rows`. Cells are visited, the best first, until `most` allowed items are
         found: a filter that keeps little is searched far, one that keeps fewer than that completely. **Cost** (G + most) · N · D operations.
         """
-        from sensorium.index.cells_kernels import gathered
-
         own = np.unique(own)
         inside = (np.diff(self.start) - np.bincount(self.cell[own], minlength=len(self.start) - 1)).astype(np.float32)
         worth, scales = np.zeros(len(inside), np.float32), []
@@ -85,13 +84,26 @@ class Cells:
             scores, centre, spread = _over_cells(pull, table, own, inside)
             scales.append((centre, spread))
             worth += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
-        order = np.argsort(-worth)
-        rows, places, complete = gathered(order, self.start, self.rows, keep, most)
+        rows, places, complete = self._visited(worth, keep, most)
         total = np.zeros(len(rows), np.float32)
         for pull, table, (centre, spread) in zip(pulls, self.tables, scales, strict=True):
             scores = _of_items(pull, table, rows, places)
             total += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
         return Found(rows, total, tuple(scales), complete)
+
+    def _visited(self, worth: Floats, keep: NDArray[np.bool_], most: int) -> tuple[Rows, Rows, bool]:
+        """The allowed rows of the worthiest cells, `most` or somewhat more; their places; and whether these are all."""
+        from sensorium.index.cells_kernels import gathered
+
+        if np.count_nonzero(keep) <= most:
+            places = np.flatnonzero(keep)
+            return self.rows[places], places, True
+        for first in (FIRST, len(worth)):  # few cells nearly always do, and to sort all takes as long as to score them
+            order = np.argpartition(-worth, first)[:first] if first < len(worth) else np.arange(len(worth))
+            rows, places = gathered(order[np.argsort(-worth[order])], self.start, self.rows, keep, most)
+            if len(rows) >= most:
+                break
+        return rows, places, False
 
 
 def cells_of(tables: Sequence[Floats], *, count: int = 0, seed: int = 0) -> Cells:
@@ -190,10 +202,10 @@ def _over_cells(pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Fl
         asked[:, -2], asked[:, -1] = np.float32(0.5) * pairs.diagonal(), -s
         near = table.wide @ asked.T
         np.exp(near, out=near)
-        near *= pull.weights
-        scores = near.sum(axis=1)
+        scores = near @ pull.weights
         mean = float(inside @ scores) / count
-        square = float(inside @ np.einsum("gn,gn->g", near @ np.exp(np.minimum(pairs, 20)), near))
+        both = np.outer(pull.weights, pull.weights) * np.exp(np.minimum(pairs, 20))
+        square = float(np.vdot(both, (near * inside[:, None]).T @ near))
     deviation = np.sqrt(max(square / count - mean * mean, 0.0))
     alive = deviation > 1e-6 * max(float(np.abs(scores).max(initial=0)), 1e-30)
     return scores, mean, float(1 / deviation) if alive else 0.0

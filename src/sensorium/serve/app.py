@@ -18,6 +18,7 @@ from sensorium.serve.gorse import gorse
 from sensorium.serve.guards import Forbidden, Guards, TooLarge
 from sensorium.serve.native import ROLES, native, ready
 from sensorium.serve.service import Busy, Service
+from sensorium.serve.short import Short
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
     guarded = Guards(
-        app, service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
+        Short(app, service, wrong), service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
     )
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded

@@ -51,6 +51,12 @@ def told(answer_id: str, ranking: Ranking, explain: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def recommended(service: Service, ask: wire.Ask) -> Response:
+    """The answer to one question."""
+    answer = await service.recommend(**ask.model_dump())
+    return ready(told(answer.id, answer.ranking, ask.explain))
+
+
 def native(service: Service) -> APIRouter:
     """The routes."""
     routes = APIRouter(responses=WRONG)
@@ -58,8 +64,7 @@ def native(service: Service) -> APIRouter:
     @routes.post("/v1/recommend", response_model=wire.Recommendations)
     async def recommend(ask: wire.Ask) -> Response:
         """The best items for a person, a session, or somebody unknown; what was observed a moment ago counts."""
-        answer = await service.recommend(**ask.model_dump())
-        return ready(told(answer.id, answer.ranking, ask.explain))
+        return await recommended(service, ask)
 
     @routes.post("/v1/events", response_model=wire.Stored)
     async def events(batch: wire.Events) -> Response:

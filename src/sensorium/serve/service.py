@@ -25,6 +25,7 @@ from sensorium.rank.query import Ranking
 from sensorium.serve.keys import Keys
 
 T = TypeVar("T")
+SHORT = 100  # results up to which a swift answer is given without a thread
 QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
@@ -74,6 +75,7 @@ class Service:
 
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
+        await self.slow(self.engine.live.warm_up)
         await self.slow(self.catch_up)
         self._fresh = asyncio.Event()
         self._adding = asyncio.create_task(self._keep_up())
@@ -113,7 +115,11 @@ class Service:
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+        short = self.engine.live.swift and not wishes.get("explain") and (wishes.get("k") or 0) <= SHORT
+        if short:  # a thread would take longer to wake than this to be done
+            ranking = self.engine.recommend(**wishes)
+        else:
+            ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
         return Answer(secrets.token_hex(8), ranking)
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
