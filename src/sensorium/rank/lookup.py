@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +48,18 @@ class Column:
 class Lookup:
     """Read-only tables beside a snapshot; nothing in it is learnt, all of it follows from catalogue and events."""
 
+    events: Events
     by_user: Places
-    by_item: Places
     popularity: Floats  # (I,)
     popular: Rows  # rows by falling popularity, those with any
     new: Rows  # rows that nobody has touched, the latest added first
     columns: Mapping[str, Column]
     scale: float  # half the width of the rating scale
+
+    @cached_property
+    def by_item(self) -> Places:
+        """The places of events by item: asked for by models without vectors alone."""
+        return places(self.events.item, len(self.popularity))
 
 
 def look_up(catalog: Catalog, events: Events) -> Lookup:
@@ -63,7 +69,7 @@ def look_up(catalog: Catalog, events: Events) -> Lookup:
     order = np.argsort(-popularity, kind="stable")
     rated = events.value[np.isfinite(events.value) & _rates(events)]
     return Lookup(
-        by_user=places(events.user, events.users), by_item=places(events.item, len(catalog)),
+        events=events, by_user=places(events.user, events.users),
         popularity=popularity, popular=order[popularity[order] > 0], new=np.flatnonzero(count == 0)[::-1].copy(),
         columns=_columns(catalog), scale=float(np.ptp(rated)) / 2 if len(rated) else 0.0,
     )  # fmt: skip
@@ -77,7 +83,12 @@ def places(owner: NDArray[np.integer], owners: int) -> Places:
     ([0, 2], [], [])
     """
     counts = np.bincount(owner, minlength=owners) if len(owner) else np.zeros(owners, np.int64)
-    return Places(np.argsort(owner, kind="stable"), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    # Owner and place in one number: a plain sort of it is stable, and four times as fast as a stable one.
+    key = owner.astype(np.int64) << 32
+    key |= np.arange(len(owner))
+    key.sort()
+    key &= 0xFFFFFFFF
+    return Places(key, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
 def _popularity(events: Events, items: int) -> Floats:
