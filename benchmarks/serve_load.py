@@ -300,7 +300,9 @@ def recall(run: Path, port: int, asked: list[dict[str, Any]]) -> dict[str, float
             wanted = ranking.ids()
             found.setdefault(kind, []).append(len(told & set(wanted)) / max(len(wanted), 1))
             if kind == "filtered":
-                found.setdefault("0.5 % kept" if ranking.candidates < 0.008 * len(engine.snapshot.catalog) else "more kept", []).append(found[kind][-1])
+                found.setdefault(
+                    "0.5 % kept" if ranking.candidates < 0.008 * len(engine.snapshot.catalog) else "more kept", []
+                ).append(found[kind][-1])
     engine.close()
     return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 

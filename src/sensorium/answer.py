@@ -136,16 +136,18 @@ def _searched(snapshot: Answering, cells: Cells, history: Histories, keep: Mask,
     return Candidates(found.rows, np.full(len(found.rows), source, np.int8)), found.scores, found.scales
 
 
-def _all(
-    snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool
-) -> Scored:
+def _all(snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool) -> Scored:
     """All allowed items, or candidates among very many, scored by the model."""
     index = None if isinstance(snapshot.index, Cells) else snapshot.index
     pool = candidates(
         history, snapshot.model, snapshot.features, snapshot.events, tables, index, keep, k,
         all_up_to=len(keep) if exact else EXACT_UP_TO,
     )  # fmt: skip
-    return pool, _scores(snapshot.model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32), ()
+    return (
+        pool,
+        _scores(snapshot.model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32),
+        (),
+    )
 
 
 def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:

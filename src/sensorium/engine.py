@@ -117,6 +117,7 @@ class Live:
         _ = self.index, self.lookup, self.made_from, self.weights, self.hidden, self.masks
         if isinstance(self.index, Cells) and len(self.snapshot.catalog):
             answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
+        snapshots.let_go(self.snapshot)
 
     @cached_property
     def made_from(self) -> Recipe:
@@ -282,9 +283,7 @@ class Engine:
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
         until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
         happened = [entry for entry in happened if entry.time <= until]
-        ranking = answer(
-            live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact
-        )
+        ranking = answer(live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact)
         return replace(ranking, version=live.name)
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
@@ -480,7 +479,9 @@ class Engine:
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
         before, after = self._live, Live(snapshot)
         if snapshot.model is before.model:  # items were hidden or shown, nothing else
-            after.__dict__.update({name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__})
+            after.__dict__.update(
+                {name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__}
+            )
         snapshot, name = _celled(after), before.name
         if self.folder is not None and keep:
             name = runs.keep(snapshot, self.folder, only=only)

@@ -206,7 +206,9 @@ def _arrays(path: Path) -> Arrays:
         count = math.prod(shape)
         if not 0 <= first <= last <= len(data) - begin or last - first != count * kind.itemsize:
             raise SnapshotError(f"{path}: {name} does not lie within the file; train the run again")
-        arrays[name] = np.frombuffer(data, kind, count, begin + first).reshape(shape) if count else np.zeros(shape, kind)
+        arrays[name] = (
+            np.frombuffer(data, kind, count, begin + first).reshape(shape) if count else np.zeros(shape, kind)
+        )
     return arrays
 
 
@@ -297,6 +299,18 @@ def read(folder: Path) -> Snapshot:
         raise
     except Exception as error:
         raise SnapshotError(f"{folder}: not a snapshot of Sensorium ({type(error).__name__}: {error})") from None
+
+
+def let_go(snapshot: Snapshot) -> None:
+    """Gives back the memory of a snapshot's files that only making ready needed; what is asked for later is read again."""
+    catalog = snapshot.catalog
+    maps = [one.lines.data for one in (catalog.titles, *catalog.content.values()) if isinstance(one, _Column)]
+    base: Any = snapshot.features.items.values
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    for data in (*maps, base):
+        if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            data.madvise(mmap.MADV_DONTNEED)
 
 
 def _digest(path: Path) -> str:

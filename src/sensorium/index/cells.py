@@ -20,18 +20,20 @@ from sensorium.models.model import Pull
 BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
-CLOSE_BYTES = 256 * 1024 * 1024  # of a table that is held a second time, cell by cell
+CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
+HEAVY = 16  # cells next to a history whose items are looked at, twice as many items as are usual at the most
 FIRST = 200  # cells that are looked at before the others are put in order
-LEAST, SHARE = 1500, 0.01  # items that are scored: at least so many, and this share of all
+LEAST, SHARE = 1000, 0.01  # items that are scored: at least so many, and this share of all
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """One table of item vectors, and what its cells say of it.
 
-    **Shapes** values (I, D), and `close` the same cell by cell, unless that would be too much to hold; present (I,) or None: all; centres (G, D): means of the cells; around (D, D): the covariance
-    of an item about its cell's mean; wide (G, D + 2): the centres, what `around` is to be multiplied with for each cell, and 1; total (D,), square (D, D): Σ v and
-    Σ v vᵀ over all items.
+    **Shapes** values (I, D), and `close` the same cell by cell, unless that would be too much to hold; present (I,), None
+    where all are; centres (G, D): means of the cells; around (D, D): the covariance of an item about its cell's mean;
+    wide (D + 2, G): the centres, what `around` is to be multiplied with for each cell, and 1; total (D,), square (D, D):
+    Σ v and Σ v vᵀ over all items.
     """
 
     values: Floats
@@ -46,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Scored rows (C,), none twice; `scales`: mean and 1 ÷ deviation of each pull; `all`: whether no allowed item is missing."""
+    """Scored rows (C,), none twice; `scales`: mean and 1 ÷ deviation of each pull; `all`: no allowed item is missing."""
 
     rows: Rows
     scores: Floats
@@ -56,7 +58,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """**Shapes** cell (I,): of each row; start (G + 1,), rows (I,): those of cell g are `rows[start[g]:start[g + 1]]`, ascending."""
+    """**Shapes** cell (I,): of each row; start (G + 1,), rows (I,): those of cell g are `rows[start[g] : start[g + 1]]`."""
 
     tables: tuple[Table, ...]
     cell: NDArray[np.int32]
@@ -74,14 +76,15 @@ class Cells:
     def search(self, pulls: Sequence[Pull], own: Rows, keep: NDArray[np.bool_], most: int) -> Found:
         """The allowed items of the best cells, with exact scores on a scale that is nearly exact.
 
-        **Shapes** own: the rows of the history; keep (I,), in the order of `rows`. Cells are visited, the best first, until `most` allowed items are
-        found: a filter that keeps little is searched far, one that keeps fewer than that completely. **Cost** (G + most) · N · D operations.
+        **Shapes** own: the rows of the history; keep (I,), in the order of `rows`. Cells are visited, the best first, until
+        `most` allowed items are found: a filter that keeps little is searched far, one that keeps fewer than twice as
+        many completely. **Cost** (G + most) · N · D operations.
         """
         own = np.unique(own)
         inside = (np.diff(self.start) - np.bincount(self.cell[own], minlength=len(self.start) - 1)).astype(np.float32)
         worth, scales = np.zeros(len(inside), np.float32), []
         for pull, table in zip(pulls, self.tables, strict=True):
-            scores, centre, spread = _over_cells(pull, table, own, inside)
+            scores, centre, spread = _over_cells(self, pull, table, own, inside)
             scales.append((centre, spread))
             worth += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
         rows, places, complete = self._visited(worth, keep, most)
@@ -95,7 +98,7 @@ class Cells:
         """The allowed rows of the worthiest cells, `most` or somewhat more; their places; and whether these are all."""
         from sensorium.index.cells_kernels import gathered
 
-        if np.count_nonzero(keep) <= most:
+        if np.count_nonzero(keep) <= 2 * most:  # cells are of all items: of few that a filter keeps they say little
             places = np.flatnonzero(keep)
             return self.rows[places], places, True
         for first in (FIRST, len(worth)):  # few cells nearly always do, and to sort all takes as long as to score them
@@ -107,7 +110,7 @@ class Cells:
 
 
 def cells_of(tables: Sequence[Floats], *, count: int = 0, seed: int = 0) -> Cells:
-    """Cells for items by all their tables (I, D_m) together, each table counting the same; 8 √I of them where not said, 4,000 at most.
+    """Cells for items by all their tables (I, D_m) together, each counting the same; 8 √I where not said, 4,000 at most.
 
     k-means over a sample: begun in groups, then over all its cells. The same tables and seed give the same cells.
     **Cost** 2 · count · Σ D operations an item, and as many for each of a sample (SAMPLE · count) in each of LAST_TURNS.
@@ -175,23 +178,24 @@ def _table(values: Floats, rows: Rows, start: Rows) -> Table:
     spread = np.maximum(lengths - np.einsum("ij,ij->i", centres, centres), 0) / max(float(np.trace(around)), 1e-30)
     return Table(
         values, close, None if present.all() else present, centres, around.astype(np.float32),
-        np.column_stack([centres, spread.astype(np.float32), np.ones(len(sizes), np.float32)]),
+        np.vstack([centres.T, spread.astype(np.float32), np.ones(len(sizes), np.float32)]),
         (sizes @ centres.astype(np.float64)).astype(np.float32), square.astype(np.float32),
     )  # fmt: skip
 
 
-def _over_cells(pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Floats, float, float]:
+def _over_cells(cells: Cells, pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Floats, float, float]:
     """The mean score of each cell's items (G,), and the mean and 1 ÷ deviation of the scores of all items but `own`.
 
     Of a product the two are exact. Of nearness they take an item to lie about its cell's mean as a Gaussian does, for
-    which E exp(s·y·v) = exp(s·y·c + s²/2 · yᵀAy), and E of two such factors is the product of theirs times exp(s² · yᵀAz).
+    which E exp(s·y·v) = exp(s·y·c + s²/2 · yᵀAy), and E of two such factors is the product of theirs times exp(s² · yᵀAz);
+    but for the few cells that matter most.
     """
     count = max(float(inside.sum()), 1.0)
     if not pull.sharpness:
         person = pull.weights @ pull.vectors
         mine = (table.values[own] @ person).astype(np.float64)
-        mean = (float(table.total @ person) - mine.sum()) / count
-        square = float(person @ table.square @ person) - mine @ mine
+        mean = (float(table.total @ person) - float(mine.sum())) / count
+        square = float(person @ table.square @ person) - float(mine @ mine)
         scores = table.centres @ person
     else:
         s = np.float32(pull.sharpness)
@@ -200,12 +204,23 @@ def _over_cells(pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Fl
         asked = np.empty((len(pairs), pull.vectors.shape[1] + 2), np.float32)
         np.multiply(pull.vectors, s, out=asked[:, :-2])
         asked[:, -2], asked[:, -1] = np.float32(0.5) * pairs.diagonal(), -s
-        near = table.wide @ asked.T
+        near = asked @ table.wide
         np.exp(near, out=near)
-        scores = near @ pull.weights
-        mean = float(inside @ scores) / count
+        scores = pull.weights @ near
         both = np.outer(pull.weights, pull.weights) * np.exp(np.minimum(pairs, 20))
-        square = float(np.vdot(both, (near * inside[:, None]).T @ near))
+        squares = np.einsum("ng,ng->g", both @ near, near) * inside
+        sums = scores * inside
+        # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
+        sizes = np.diff(cells.start)
+        heavy = np.argpartition(-squares, HEAVY)[:HEAVY] if len(squares) > HEAVY else np.arange(len(squares))
+        heavy = heavy[np.cumsum(sizes[heavy]) <= 2 * HEAVY * max(len(cells) // len(sizes), 16)]
+        places = np.repeat(cells.start[heavy] - np.cumsum(sizes[heavy]) + sizes[heavy], sizes[heavy])
+        places += np.arange(len(places))
+        rows = cells.rows[places]
+        seen = _of_items(pull, table, rows, places).astype(np.float64)
+        seen[np.isin(rows, own)] = 0
+        mean = (float(sums.sum()) - float(sums[heavy].sum()) + float(seen.sum())) / count
+        square = float(squares.sum()) - float(squares[heavy].sum()) + float(seen @ seen)
     deviation = np.sqrt(max(square / count - mean * mean, 0.0))
     alive = deviation > 1e-6 * max(float(np.abs(scores).max(initial=0)), 1e-30)
     return scores, mean, float(1 / deviation) if alive else 0.0
@@ -221,7 +236,9 @@ def _of_items(pull: Pull, table: Table, rows: Rows, places: Rows) -> Floats:
 
 def _weight(table: Floats) -> np.float32:
     """What makes the mean squared length of a table's rows 1."""
-    return np.float32(1 / max(float(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / max(len(table), 1))), 1e-12))
+    return np.float32(
+        1 / max(float(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / max(len(table), 1))), 1e-12)
+    )
 
 
 def _nearest(vectors: Floats, centres: Floats) -> NDArray[np.int32]:

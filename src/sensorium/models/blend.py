@@ -168,9 +168,7 @@ class BlendModel:
             raise RecipeError("blend: no member has a weight above 0; name some in `use`")
         return total
 
-    def parts(
-        self, history: Histories, candidates: Rows, scales: Sequence[tuple[float, float]] | None = None
-    ) -> Parts:
+    def parts(self, history: Histories, candidates: Rows, scales: Sequence[tuple[float, float]] | None = None) -> Parts:
         """The members' parts on the common scale; a member that cannot be taken apart counts as the base.
 
         `scales`: each member's mean and 1 ÷ deviation, where they are known already.

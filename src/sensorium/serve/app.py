@@ -110,7 +110,11 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
     guarded = Guards(
-        Short(app, service, wrong), service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
+        Short(app, service, wrong),
+        service.keys,
+        {**ROLES, **GORSE_ROLES},
+        body_bytes=serving.body_bytes,
+        per_second=serving.per_second,
     )
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded
