@@ -353,6 +353,7 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS: a PEM file.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="TLS: the key of the certificate, PEM.")] = None,
     media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Let a search name its picture by URL; private addresses are refused.")] = False,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
     cache: CacheOption = None,
@@ -368,6 +369,7 @@ def serve(
         certificate=certificate,
         private_key=private_key,
         media=media,
+        fetch=fetch,
         per_second=per_second,
         insecure=insecure,
     )

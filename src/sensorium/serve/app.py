@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
-from sensorium.serve.gorse import ROLES as GORSE_ROLES
-from sensorium.serve.gorse import gorse
+from sensorium.serve import answers, gorse, native, standing, uploads
 from sensorium.serve.guards import Forbidden, Guards, TooLarge
-from sensorium.serve.native import ROLES, native, ready
+from sensorium.serve.native import ready
+from sensorium.serve.paths import whole
 from sensorium.serve.service import Busy, Service
+
+# Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
+ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], str]]] = (
+    (answers.answers, answers.ROLES),
+    (native.native, native.ROLES),
+    (uploads.uploads, uploads.ROLES),
+    (standing.standing, standing.ROLES),
+    (gorse.gorse, gorse.ROLES),
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Serving:
     certificate: Path | None = None
     private_key: Path | None = None
     media: Path | None = None
+    fetch: bool = False  # whether pictures are fetched by URL
     body_bytes: int = 16 * 2**20
     per_second: float = 0.0  # requests of one key; 0: as many as there are
     insecure: bool = False  # beyond loopback without TLS or without a key, said in plain words
@@ -73,8 +83,9 @@ def application(service: Service, serving: Serving) -> Any:
         title="Sensorium", version="1", lifespan=lifespan,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
-    app.include_router(native(service))
-    app.include_router(gorse(service))
+    for routes, _ in ROUTES:
+        app.include_router(routes(service))
+    whole(app.routes)
 
     async def wrong(request: Request, error: Exception) -> Response:
         status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400
@@ -108,9 +119,8 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(Forbidden, forbidden)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
-    guarded = Guards(
-        app, service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
-    )
+    roles = {call: role for _, own in ROUTES for call, role in own.items()}
+    guarded = Guards(app, service.keys, roles, body_bytes=serving.body_bytes, per_second=serving.per_second)
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded
 
@@ -119,7 +129,7 @@ def run(folder: Path, serving: Serving, *, cache: Path | None = None, first_key:
     """Serves a run until it is told to stop; then it finishes what was begun."""
     import uvicorn
 
-    service = Service(folder, cache=cache, first_key=first_key, media=serving.media)
+    service = Service(folder, cache=cache, first_key=first_key, media=serving.media, fetch=serving.fetch)
     try:
         serving.checked(service.keys.any)
     except RecipeError:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from sensorium.serve.keys import LOCAL, NOBODY, Caller, Keys
+from sensorium.serve.paths import segmented
 
 OPEN = ("/health/live", "/health/ready", "/api/health/live", "/api/health/ready")  # routes that need no key
 
@@ -28,6 +29,7 @@ class Guards:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        segmented(scope)
         caller = self._caller(scope)
         if caller is None:
             await refused(
