@@ -126,8 +126,8 @@ def answers(service: Service) -> APIRouter:
                 path.write_bytes(body)
                 try:  # decoded in a confined process, as in training
                     return [vars(one) for one in service.engine.search(image=path, k=k)]
-                except DataError as error:
-                    raise DataError(str(error).replace(f"{path}: ", "the picture: ")) from None
+                except DataError as error:  # where it lay for a moment is nobody's business
+                    raise DataError(str(error).replace(str(path), "the picture")) from None
 
         return ready({"items": await service.threaded(found)})
 

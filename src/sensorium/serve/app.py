@@ -16,7 +16,6 @@ from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
 from sensorium.serve import answers, gorse, native, standing, uploads
 from sensorium.serve.guards import Forbidden, Guards, TooLarge
 from sensorium.serve.native import ready
-from sensorium.serve.paths import whole
 from sensorium.serve.service import Busy, Service
 
 # Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
@@ -85,7 +84,6 @@ def application(service: Service, serving: Serving) -> Any:
     )  # fmt: skip
     for routes, _ in ROUTES:
         app.include_router(routes(service))
-    whole(app.routes)
 
     async def wrong(request: Request, error: Exception) -> Response:
         status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400

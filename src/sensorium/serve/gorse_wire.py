@@ -66,7 +66,7 @@ class Feedback(Wire):
     FeedbackType: Annotated[str, Field(max_length=64, pattern=NAMED)]
     UserId: Id
     ItemId: Id
-    Value: float | None = 0.0
+    Value: Annotated[float, Field(ge=-1e30, le=1e30)] | None = 0.0
     Timestamp: Time | None = ""
     Comment: Annotated[str, Field(max_length=20_000)] | None = ""
 

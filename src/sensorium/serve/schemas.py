@@ -22,8 +22,10 @@ class Event(Wire):
     user: Id
     item: Id
     kind: Annotated[str, Field(min_length=1, max_length=64)] = "view"
-    time: float | None = Field(None, description="Seconds since 1970.")
-    value: float | None = Field(None, description="Of a rating.")
+    time: Annotated[float, Field(ge=-62135596800, le=253402300799)] | None = Field(
+        None, description="Seconds since 1970, of the years 1 to 9999.",
+    )  # fmt: skip
+    value: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(None, description="Of a rating.")
     text: Annotated[str, Field(max_length=20_000)] | None = Field(None, description="Of a review.")
     key: Annotated[str, Field(max_length=256)] | None = None
 
