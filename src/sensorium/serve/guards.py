@@ -84,7 +84,7 @@ class Guards:
             raise
         except Exception as error:
             tell("failed", logging.ERROR, error=error, id=sent.id)
-            await sent.refused(Refusal(500, "something went wrong here; it is in the log"))
+            await sent.refused(_ours())
         finally:
             unheard(token)
             self.tenants.pending -= 1
@@ -218,11 +218,11 @@ class Told:
 class Sent:
     """Sends an answer with what every answer carries, unless its body's refusal is to be told in its place."""
 
-    __slots__ = ("body", "headers", "send", "status")
+    __slots__ = ("body", "done", "headers", "send", "status")
 
     def __init__(self, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
         self.send, self.headers = send, headers
-        self.status = 0
+        self.status, self.done = 0, False
         self.body: Bounded | None = None
 
     @property
@@ -236,11 +236,13 @@ class Sent:
         return any(name == b"access-control-allow-origin" for name, _ in self.headers)
 
     async def __call__(self, message: Any) -> None:
-        if self.body is not None and self.body.refusal is not None:
-            if not self.status:
-                await self.refused(self.body.refusal)
+        if self.done:
             return
         if message["type"] == "http.response.start":
+            instead = self.body.refusal if self.body is not None else None
+            if instead is not None or message["status"] == 500:  # FastAPI's own word on an error is no JSON
+                await self.refused(instead or _ours())
+                return
             mark("encode")
             self.status = message["status"]
             message = {**message, "headers": [*message["headers"], *self.headers]}
@@ -250,7 +252,7 @@ class Sent:
         """The whole answer to a request that goes no further; nothing where one was begun."""
         if self.status:
             return
-        self.status = refusal.status
+        self.status, self.done = refusal.status, True
         body = b"" if refusal.status == 204 else orjson.dumps({"error": refusal.why})
         named = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
         raw = [(name.encode(), value.encode()) for name, value in named.items()]
@@ -258,3 +260,7 @@ class Sent:
             raw = []
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": [*raw, *self.headers]})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def _ours() -> Refusal:
+    return Refusal(500, "something went wrong here; the log tells where, by the request's id")
