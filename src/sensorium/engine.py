@@ -34,7 +34,7 @@ from sensorium.data.prepare import SYNONYMS, folded, kind_weight
 from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
-from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
@@ -201,7 +201,8 @@ class Engine:
 
     def wait_at_most(self, seconds: float) -> None:
         """From now on an encoder that hangs or is missing is left out: items are added, and `lacking` tells which."""
-        self._patience, self._searching = Patience(seconds), Patience(seconds)
+        warm: dict[Encoder, Encoder] = {}
+        self._patience, self._searching = Patience(seconds, warm), Patience(seconds, warm)
 
     @property
     def live(self) -> Live:
@@ -420,9 +421,9 @@ class Engine:
             self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
             lacking = {**self.lacking, **self._lacked()}
-            self._swap(snapshots.placed(after), keep=keep)
-            if lacking and not keep:
+            if lacking and not keep:  # told before it can be seen
                 self._whole, self.lacking = self._whole or before, lacking
+            self._swap(snapshots.placed(after), keep=keep)
             return len(after.catalog) - len(before.catalog)
 
     def complete(self, *, progress: Progress = silent) -> int:

@@ -143,7 +143,7 @@ def added(
     encoders = {**open_encoders(part, recipe.encode), **snapshot.encoders}
     asked = {m: e for m, e in encoders.items() if read_by(e) in part.content}
     if patience is not None:
-        asked = patience.guarded(asked, snapshot.views)
+        asked = patience.guarded({m: e for m, e in asked.items() if m in snapshot.views}, snapshot.views)
     done = encode(part, asked, Cache(cache), progress=progress)
     views: dict[str, Vectors] = {}
     for modality, view in snapshot.views.items():

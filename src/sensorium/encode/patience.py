@@ -6,6 +6,7 @@ back, so that no more than one thread of each is ever lost.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +30,9 @@ class Patience:
     `lacking` names the modalities whose encoder failed or did not answer since `guarded` was called last.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, warm: dict[Encoder, Encoder] | None = None) -> None:
         self.seconds = seconds
+        self._warm = {} if warm is None else warm  # one of each kind and settings, so that a model is loaded once
         self.lacking: dict[str, str] = {}  # modality → why
         self._left: dict[str, threading.Thread] = {}
 
@@ -39,16 +41,26 @@ class Patience:
     ) -> dict[str, Encoder]:
         """The encoders, guarded; those that only rearrange numbers are left as they are.
 
-        `known`: vectors of before, from which size and fingerprint are told where the encoder cannot tell them.
+        `known`: vectors of before, from which size and fingerprint are told where the encoder cannot tell them; without
+        them that is an error.
         """
         self.lacking = {}
         known = known or {}
         return {
             modality: encoder
             if getattr(encoder, "uncached", False)
-            else (_Stream if isinstance(encoder, Streams) else _Guarded)(encoder, modality, self, known.get(modality))
+            else (_Stream if isinstance(encoder, Streams) else _Guarded)(
+                self._loaded(encoder), modality, self, known.get(modality)
+            )
             for modality, encoder in encoders.items()
         }
+
+    def _loaded(self, encoder: Encoder) -> Encoder:
+        """The one of the same settings that was used before, its model in memory."""
+        try:
+            return self._warm.setdefault(encoder, encoder)
+        except TypeError:  # its settings cannot be compared
+            return encoder
 
     def asked(self, modality: str, work: Callable[[], T]) -> T:
         """What the work gives. **Raises** what it raises of contents, and Passing for all else and where time is over."""
@@ -116,7 +128,7 @@ class _Guarded:
             return self._known.size
         return self._patience.asked(self._name, lambda: self._encoder.size)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         try:
             return self._patience.asked(self._name, lambda: self._encoder.fingerprint)
