@@ -353,7 +353,7 @@ def serve(
     cors_origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may call, such as https://shop.example; repeat it for more.", show_default=False)] = None,
     grace: Annotated[int, typer.Option(help="Seconds to finish what was begun, once told to stop.")] = 30,
     log_level: Annotated[str, typer.Option(help="debug, info (each request), warning, error.")] = "info",
-    traces: Annotated[str, typer.Option(help="Send spans there, as OTLP over HTTP.", envvar="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")] = "",
+    traces: Annotated[str, typer.Option(help="Send spans there, as OTLP over HTTP \\[else: $OTEL_EXPORTER_OTLP_ENDPOINT].")] = "",
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
     cache: CacheOption = None,
 ) -> None:  # fmt: skip
@@ -361,6 +361,7 @@ def serve(
     from sensorium.serve.app import Serving
     from sensorium.serve.run import run
     from sensorium.serve.tenants import named
+    from sensorium.serve.traces import address
 
     folders = named(runs or [], tenants)
     first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
@@ -369,7 +370,7 @@ def serve(
     serving = Serving(
         host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media,
         body_bytes=body_mib << 20, per_second=per_second, tenant_per_second=tenant_per_second,
-        origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces, insecure=insecure,
+        origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure,
     )  # fmt: skip
     where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
     print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
