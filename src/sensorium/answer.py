@@ -24,6 +24,7 @@ from sensorium.rank.history import Happened, acts_of, history_of, rejected, usua
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Recommendation, Why
 from sensorium.rank.wishes import boosted, pinned, values_of
+from sensorium.stages import mark
 
 
 class Answering(Protocol):
@@ -61,11 +62,13 @@ def answer(
     tables = lookup or look_up(catalog, events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
+    mark("history")
     without = _without(snapshot, query, history, weights, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
     pins = pinned(snapshot, query, tables.columns, notes)
     keep[list(pins)] = True
     pool = candidates(history, snapshot.model, features, events, tables, snapshot.index, keep, query.k)
+    mark("candidates")
     model, line = steered(snapshot.model, query.modalities)
     notes += [line] if line else []
     kind = type(snapshot.model).__name__
@@ -75,6 +78,7 @@ def answer(
         )
         return Ranking((), kind, 0, (*notes, why))
     scores = _scores(model, history, pool.rows, len(catalog))
+    mark("score")
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
         scores = tables.popularity[pool.rows]
@@ -98,6 +102,7 @@ def answer(
         replace(extra.added(one, place, explain=query.explain), propensity=float(share))
         for one, place, share in zip(items, first.tolist(), list_.propensity, strict=True)
     )
+    mark("rerank")
     return Ranking(items, kind, len(pool.rows), tuple(notes))
 
 
@@ -124,6 +129,9 @@ def why(
     notes += [line] if line else []
     rows = np.union1d(np.flatnonzero(keep), [row])
     scores = _scores(model, history, rows, len(catalog))
+    if len(scores) > 1 and scores.min() == scores.max():  # as in `answer`
+        scores = tables.popularity[rows]
+        history = history.only(np.zeros(len(history.item), bool))
     place = int(np.searchsorted(rows, row))
     extra = boosted(query.boosts, tables.columns, rows, scores)
     told = scores + extra.sum

@@ -27,6 +27,7 @@ NEEDS = {
         GET /v1/items
         GET /v1/items/{item}
         GET /v1/rules
+        GET /metrics
         GET /api/item/{item}
         GET /api/items
         GET /api/recommend/{user}
@@ -78,6 +79,7 @@ NEEDS = {
         DELETE /api/user/{user}
         GET /v1/keys
         POST /v1/keys
+        POST /v1/keys/{name}/rotate
         DELETE /v1/keys/{name}
     """,
 }

@@ -74,6 +74,10 @@ class Feedback(Wire):
 class Told(Feedback):
     """Feedback as it is answered: `Timestamp` is of the first time, `Updated` of the last."""
 
+    FeedbackType: str  # the log holds what came by other ways too
+    UserId: str
+    ItemId: str
+    Value: float | None = 0.0
     Updated: Time = ""
 
 
