@@ -92,6 +92,7 @@ class Keys:
     store: Store
     first: str = ""
     clock: Callable[[], float] = time.time
+    tenant: str = ""  # the run that the keys open
     _known: dict[str, tuple[Caller, float | None]] = field(default_factory=dict)  # by digest; until when it is good
     _changed: int = 0
 
@@ -169,6 +170,11 @@ class Keys:
             if d.body
         ]  # fmt: skip
 
+    def open_run(self, tenant: str) -> None:
+        """Say which run the keys open."""
+        self.tenant, self._changed = tenant, 0
+        self.follow()
+
     def follow(self) -> None:
         """Read the keys anew, where this process or another changed one. **Cost** one question to the store."""
         changes = self.store.changed(KIND, self._changed)
@@ -177,14 +183,14 @@ class Keys:
         self._changed = changes[-1].changed
         known: dict[str, tuple[Caller, float | None]] = {}
         for one in self.store.page(KIND, most=MOST_KEYS):
-            known |= _opened(one.id, one.body or {})
+            known |= _opened(one.id, one.body or {}, self.tenant)
         self._known = known  # in one move: requests are let in meanwhile
 
 
-def _opened(name: str, body: Mapping[str, Any]) -> dict[str, tuple[Caller, float | None]]:
+def _opened(name: str, body: Mapping[str, Any], tenant: str) -> dict[str, tuple[Caller, float | None]]:
     """What a key's document lets in: its digest, and the one before while that is good."""
     until = body.get("until")
-    caller = Caller(name, body["role"], tuple(body.get("groups") or ()), until)
+    caller = Caller(name, body["role"], tuple(body.get("groups") or ()), until, tenant=tenant)
     opened: dict[str, tuple[Caller, float | None]] = {body["digest"]: (caller, until)}
     if body.get("before"):
         ends = body["before_until"] if until is None else min(until, body["before_until"])

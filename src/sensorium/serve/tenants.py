@@ -51,6 +51,8 @@ class Tenants:
     def __init__(self, services: Mapping[str, Service], applications: Mapping[str, Any]) -> None:
         self.services, self.applications, self.metrics = dict(services), dict(applications), Metrics()
         self.only = next(iter(services)) if len(services) == 1 else ""
+        for name, service in services.items():
+            service.keys.open_run(name)
         self.pending = 0  # requests that are being answered, in all of them
         self._beginning: list[asyncio.Task[None]] = []
 
@@ -62,11 +64,8 @@ class Tenants:
     def caller(self, key: str) -> Caller | None:
         """Whose key this is, and of which run; None where it is nobody's."""
         mark = digest(key)
-        for name, service in self.services.items():
-            caller = service.keys.of(mark)
-            if caller is not None:
-                return caller if caller.everywhere else Caller(**{**vars(caller), "tenant": name})
-        return None
+        found = (service.keys.of(mark) for service in self.services.values())
+        return next((caller for caller in found if caller is not None), None)
 
     def seen_by(self, caller: Caller, asked: str = "") -> dict[str, Service]:
         """The runs that somebody may look at, or the one of them that was asked for."""
