@@ -24,7 +24,7 @@ import pytest
 
 from sensorium.feedback.log import Log
 from sensorium.serve.app import Serving
-from sensorium.serve.run import tls
+from sensorium.serve.run import media_of, tls
 
 KEY = "an-admin-key-of-enough-letters"
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -236,3 +236,42 @@ def test_a_port_that_is_taken_is_one_line(world: Path, run: Path) -> None:
     assert process.returncode == 2
     assert "cannot be listened on" in err
     assert err.count("\n") == 1
+
+
+def test_a_client_that_never_ends_its_head_is_let_go() -> None:
+    import asyncio
+
+    from sensorium.serve.run import _server, _swept
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(1.0)  # longer than a head may take
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def held() -> tuple[bytes, int]:
+        door = socket.create_server(("127.0.0.1", 0))
+        port = door.getsockname()[1]
+        server = _server(app, Serving(grace_seconds=1), None)  # type: ignore[arg-type]
+        serving = asyncio.create_task(server.serve(sockets=[door]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        sweeping = asyncio.create_task(_swept([server], 0.3))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nx: ")
+        asked = asyncio.create_task(asyncio.to_thread(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code))
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        status = await asked  # who waits for an answer is not let go
+        sweeping.cancel()
+        server.should_exit = True
+        await serving
+        return b"closed", status
+
+    assert asyncio.run(held()) == (b"closed", 200)
+
+
+def test_runs_side_by_side_have_media_apart() -> None:
+    assert media_of(None, "a", 2) is None
+    assert media_of(Path("m"), "a", 1) == Path("m")
+    assert media_of(Path("m"), "a", 2) == Path("m/a")

@@ -41,9 +41,8 @@ def tell(event: str, level: int = logging.INFO, *, error: BaseException | None =
     """One line of the log, where its level is asked for."""
     if LOG.isEnabledFor(level):
         # Not by LOG.log, which first looks through the stack for whoever called it: half of what a line costs.
-        record = logging.LogRecord(
-            LOG.name, level, "", 0, event, None, error and (type(error), error, error.__traceback__)
-        )
+        raised = None if error is None else (type(error), error, error.__traceback__)
+        record = logging.LogRecord(LOG.name, level, "", 0, event, None, raised)
         record.told = told
         LOG.handle(record)
 

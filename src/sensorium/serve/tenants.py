@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ class Tenants:
     def page(self, caller: Caller, asked: str = "") -> str:
         """The metrics of the runs that somebody may look at."""
         seen = self.seen_by(caller, asked)
-        process = [Gauge("sensorium_requests_pending", "Requests that are being answered.", self.pending)]
+        process = [Gauge("sensorium_requests_pending", "Requests that are being answered.", self.pending), *_memory()]
         gauges = {name: [*_gauges(service)] for name, service in seen.items()}
         return self.metrics.text(
             {n: s.committed for n, s in seen.items()}, gauges, process if caller.everywhere else ()
@@ -139,6 +140,12 @@ class Tenants:
                 await self.end()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _memory() -> Iterator[Gauge]:
+    with contextlib.suppress(OSError):  # where there is no /proc
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        yield Gauge("sensorium_memory_bytes", "Resident memory of the process.", pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _gauges(service: Service) -> Iterator[Gauge]:
