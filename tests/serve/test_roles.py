@@ -111,13 +111,23 @@ def test_nobody_gets_more_rights_than_the_key_it_is_made_with(shared: Running) -
     key = shared.service.keys.made("clerk", "admin", ["keys"], until=4e9)
     with httpx.Client(base_url=shared.url, headers={"X-API-Key": key}, timeout=60) as web:
         for more in ({"groups": ["items"]}, {}, {"groups": ["keys"], "until": 4.1e9}, {"groups": ["keys"]}):
-            assert web.post("/v1/keys", json={"name": "x", "role": "read", **more}).status_code == 400, more
+            assert web.post("/v1/keys", json={"name": "x", "role": "read", **more}).status_code == 403, more
         assert (
             web.post("/v1/keys", json={"name": "x", "role": "read", "groups": ["keys"], "until": 3e9}).status_code
             == 200
         )
         shared.service.keys.made("chief", "admin")
-        assert web.post("/v1/keys/chief/rotate", json={}).status_code == 400
+        assert web.post("/v1/keys/chief/rotate", json={}).status_code == 403
         turned = web.post("/v1/keys/x/rotate", json={"grace_seconds": 60})
         assert turned.status_code == 200
         assert len(turned.json()["key"]) >= 43
+
+
+def test_a_wrong_method_is_told_all_the_right_ones(shared: Running) -> None:
+    with httpx.Client(base_url=shared.url, headers={"X-API-Key": KEY}) as web:
+        for path, methods in (("/v1/items/7", "DELETE, GET"), ("/v1/keys", "GET, POST"), ("/health/live", "GET")):
+            answer = web.put(path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+        assert web.post("/v1/keys", json={"name": "twice", "role": "read"}).status_code == 200
+        assert web.post("/v1/keys", json={"name": "twice", "role": "read"}).status_code == 409
+        assert web.post("/v1/keys", json={"name": "over", "role": "read", "until": 1.0}).status_code == 409

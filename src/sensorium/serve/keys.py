@@ -51,6 +51,10 @@ def group_of(path: str) -> str:
     return word if word in GROUPS else "admin"
 
 
+class Conflict(RecipeError):
+    """A key that cannot be made as things stand: its name is taken, its time is over."""
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who a request comes from. `groups` empty: all; `until` in seconds since 1970, None for ever."""
@@ -70,12 +74,11 @@ class Caller:
         """Whether it is let into a group of routes."""
         return not self.groups or group in self.groups
 
-    def check_gives(self, role: str, groups: Sequence[str], until: float | None) -> None:
-        """**Raises** RecipeError where a key that it makes could do more than itself."""
+    def gives(self, role: str, groups: Sequence[str], until: float | None) -> bool:
+        """Whether it may make such a key: none that could do more than itself."""
         longer = self.until is not None and (until is None or until > self.until)
         wider = self.groups and not (groups and set(groups) <= set(self.groups))
-        if longer or wider or not self.may(role):
-            raise RecipeError("a key can only make keys that may do no more than itself, and for no longer")
+        return not longer and not wider and self.may(role)
 
 
 NOBODY = Caller("", "read")
@@ -127,7 +130,8 @@ class Keys:
     def made(self, name: str, role: str, groups: Sequence[str] = (), until: float | None = None) -> str:
         """A new key, as it must be sent.
 
-        **Raises** RecipeError for a role or a group that there is not, a name that is taken, or a time that is over.
+        **Raises** RecipeError for a role or a group that there is not, Conflict for a name that is taken or a time that
+        is over.
         """
         if role not in ROLES:
             raise RecipeError(f"role {role!r}: there are {', '.join(ROLES)}")
@@ -135,9 +139,9 @@ class Keys:
             if group not in GROUPS:
                 raise RecipeError(f"group {group!r}: there are {', '.join(GROUPS)}")
         if until is not None and until <= self.clock():
-            raise RecipeError("the key's time would be over at once; `until` is in seconds since 1970")
+            raise Conflict("the key's time would be over at once; `until` is in seconds since 1970")
         if not name or name == "first" or self.store.get(KIND, name) is not None:
-            raise RecipeError(f"a key named {name!r} is there already; choose another name")
+            raise Conflict(f"a key named {name!r} is there already; choose another name")
         key = secrets.token_urlsafe(32)
         body = {"digest": digest(key), "role": role, "groups": [*groups], "until": until, "made": self.clock()}
         self.store.put(KIND, {name: body})
