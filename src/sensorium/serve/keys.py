@@ -25,7 +25,10 @@ MOST_KEYS = 10_000
 # What a key can be confined to, by the word of a path after its API's name; what is not listed is a group of its own.
 GROUPS = ("recommend", "events", "items", "users", "experiments", "models", "keys", "metrics", "docs", "admin")
 _WORDS = {
-    "v1": {"search": "recommend", "explain": "recommend", "rules": "recommend", "similar": "recommend"},
+    "v1": {
+        "search": "recommend", "explain": "recommend", "rules": "recommend", "bandits": "experiments",
+        "policies": "experiments",
+    },
     "api": {
         "item": "items", "items": "items", "user": "users", "users": "users", "feedback": "events",
         "recommend": "recommend", "session": "recommend", "latest": "recommend", "popular": "recommend",
