@@ -11,11 +11,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
 from sensorium.serve import answers, gorse, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
+from sensorium.serve.keys import Conflict
 from sensorium.serve.logs import LEVELS
 from sensorium.serve.native import ready
 from sensorium.serve.service import ENCODER_SECONDS, Busy, Service
@@ -123,11 +125,14 @@ def _routed(service: Service) -> FastAPI:
         title="Sensorium", version="1", redoc_url=None,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
-    for routes, _ in ROUTES:
-        app.include_router(routes(service))
+    routers = [routes(service) for routes, _ in ROUTES]
+    for router in routers:
+        app.include_router(router)
+    known = [(route.path_regex, route.methods) for r in routers for route in r.routes if isinstance(route, APIRoute)]
 
     async def wrong(request: Request, error: Exception) -> Response:
-        status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400
+        kinds = ((Busy, 503), (UnknownId, 404), (Conflict, 409))
+        status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
         if isinstance(error, SensoriumError) and not isinstance(error, Busy | UnknownId | DataError | RecipeError):
             status = 503
         if isinstance(error, SnapshotError):
@@ -150,6 +155,9 @@ def _routed(service: Service) -> FastAPI:
         assert isinstance(error, HTTPException)  # no such route, or method; a body that is no JSON
         answer = ready({"error": " ".join(str(error.detail).split())}, error.status_code)
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # its Allow names the methods of one route of the path; there may be others
+            fitting = (methods for path, methods in known if path.fullmatch(request.url.path))
+            answer.headers["allow"] = ", ".join(sorted({method for methods in fitting for method in methods or ()}))
         return answer
 
     app.add_exception_handler(SensoriumError, wrong)

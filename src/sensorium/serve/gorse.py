@@ -408,8 +408,8 @@ def gorse(service: Service) -> APIRouter:
 
         return ready(await service.threaded(chosen))
 
-    @routes.get("/health/live", response_model=Health)
-    @routes.get("/health/ready", response_model=Health)
+    @routes.get("/health/live", response_model=Health, responses={503: {"model": Health}})
+    @routes.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
     async def health() -> Response:
         """Whether it can answer."""
         writes = service.pulse.writable

@@ -16,7 +16,7 @@ from sensorium.serve.service import GORSE, Service
 from sensorium.serve.shelf import plain
 
 WRONG: dict[int | str, dict[str, Any]] = {
-    code: {"model": wire.Wrong} for code in (400, 401, 403, 404, 413, 422, 429, 503)
+    code: {"model": wire.Wrong} for code in (400, 401, 403, 404, 408, 413, 422, 429, 500, 503)
 }
 # What a route needs beyond reading: (method, path as a pattern) → role. What is not listed needs admin to change.
 ROLES: Mapping[tuple[str, str], str] = {
