@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows, top
+from sensorium.arrays import Floats, Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
@@ -15,13 +16,16 @@ from sensorium.errors import ShapeError
 from sensorium.index.cells import Cells
 from sensorium.index.index import EXACT_UP_TO, Index
 from sensorium.models.model import Features, Model
+from sensorium.models.steered import steered
+from sensorium.rank.arrange import EXPLORED, PINNED, arranged
 from sensorium.rank.candidates import FOUND, Candidates, candidates, well_known, wide
 from sensorium.rank.explain import Scales, reasons_of, taken_apart
-from sensorium.rank.filters import Mask, Masks
+from sensorium.rank.filters import Mask, Masks, allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Recommendation
-from sensorium.rank.rerank import spread_out
+from sensorium.rank.query import Query, Ranking, Recommendation, Why
+from sensorium.rank.wishes import boosted, pinned, values_of
+from sensorium.stages import mark
 
 
 class Answering(Protocol):
@@ -56,34 +60,115 @@ def answer(
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
-    catalog, features, model = snapshot.catalog, snapshot.features, snapshot.model
+    catalog, features = snapshot.catalog, snapshot.features
     tables = lookup or look_up(catalog, snapshot.events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
+    mark("history")
     without = _without(snapshot, query, history, weights, notes)
     masks = masks or masks_of(snapshot, tables)
-    keep = masks.allowed(query.rules, without)
+    pins = pinned(snapshot, query, tables.columns, notes)
+    keep = masks.allowed(query.rules, without, list(pins))
+    mark("filter")
+    model, line = steered(snapshot.model, query.modalities)
+    notes += [line] if line else []
+    kind = type(snapshot.model).__name__
+    scales: Scales = ()
     if isinstance(snapshot.index, Cells) and not exact:
         pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k)
     else:
-        pool, scores, scales = _all(snapshot, history, masks.by_row(keep), tables, query.k, exact)
+        pool = _candidates(snapshot, history, masks.by_row(keep), tables, query.k, exact)
+        scores = np.zeros(0, np.float32)
+        mark("candidates")
     if not len(pool.rows):
         why = (
             "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
         )
-        return Ranking((), type(model).__name__, 0, (*notes, why))
+        return Ranking((), kind, 0, (*notes, why))
+    if not len(scores) or model is not snapshot.model:
+        scores, scales = _scores(model, history, pool.rows, len(catalog)), ()
+    mark("score")
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
         if isinstance(snapshot.index, Cells) and not exact:  # cells were visited in no order
             pool = well_known(tables, masks.by_row(keep), query.k)
         scores = tables.popularity[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
-    first = top(scores, query.k if query.diversity == 0 else max(100, 10 * query.k))
-    if query.diversity:
-        first = first[spread_out(scores[first], features.items.values[pool.rows[first]], query.k, query.diversity)]
-    found = [FOUND[place] for place in pool.found[first]]
-    items = _told(snapshot, history, pool.rows[first], scores[first], found, scales if query.explain else None, notes)
-    return Ranking(items, type(model).__name__, len(pool.rows), tuple(notes))
+    pool, scores = _with_pins(pool, scores, list(pins), model, history)
+    extra = boosted(query.boosts, tables.columns, pool.rows, scores)
+    told = scores + extra.sum if query.boosts else scores
+    list_ = arranged(
+        told, features.items.values[pool.rows] if query.diversity else None, query.k, diversity=query.diversity,
+        pins={int(np.searchsorted(pool.rows, row)): place - 1 for row, place in pins.items()},
+        values=values_of(catalog, pool.rows, query.caps, tables.columns), caps=query.caps,
+        exploration=query.exploration, rng=np.random.default_rng(query.seed),
+    )  # fmt: skip
+    first = list_.place
+    found = [
+        "pinned" if how == PINNED else "explored" if how == EXPLORED else FOUND[source]
+        for how, source in zip(list_.how, pool.found[first], strict=True)
+    ]
+    items = _told(
+        snapshot, model, history, pool.rows[first], scores[first], found, scales if query.explain else None, notes
+    )
+    items = tuple(
+        replace(extra.added(one, place, explain=query.explain), propensity=float(share))
+        for one, place, share in zip(items, first.tolist(), list_.propensity, strict=True)
+    )
+    mark("rerank")
+    return Ranking(items, kind, len(pool.rows), tuple(notes))
+
+
+def why(
+    snapshot: Answering, query: Query, item: str, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
+    weights: Mapping[str, float] = KINDS,
+) -> Why:  # fmt: skip
+    """Why an item stands where it does for this query, wherever that is: also for one that is not shown, and why not.
+
+    **Raises** as `answer`, and UnknownId for an item that is not in the run. **Cost** as `answer`, all items scored.
+    """
+    catalog = snapshot.catalog
+    row = catalog.ids.row(item)
+    tables = lookup or look_up(catalog, snapshot.events)
+    notes: list[str] = []
+    history = _history(snapshot, query, live, tables, weights, notes)
+    without = _without(snapshot, query, history, weights, notes)
+    keep = allowed(len(catalog), tables.columns, query.rules, without=[*without.tolist(), *snapshot.hidden])
+    barred = [f"rule {rule}" for rule in query.rules if not fulfilled(rule, tables.columns, len(catalog))[row]]
+    barred += ["hidden"] if row in snapshot.hidden else []
+    barred += ["excluded, or named in the query"] if item in {*query.exclude, *query.like, *query.unlike} else []
+    barred += ["seen or rejected already"] if not keep[row] and not barred else []
+    model, line = steered(snapshot.model, query.modalities)
+    notes += [line] if line else []
+    rows = np.union1d(np.flatnonzero(keep), [row])
+    scores = _scores(model, history, rows, len(catalog))
+    if len(scores) > 1 and scores.min() == scores.max():  # as in `answer`
+        scores = tables.popularity[rows]
+        history = history.only(np.zeros(len(history.item), bool))
+    place = int(np.searchsorted(rows, row))
+    extra = boosted(query.boosts, tables.columns, rows, scores)
+    told = scores + extra.sum
+    bare = _told(snapshot, model, history, rows[[place]], scores[[place]], [""], (), notes)[0]
+    full = extra.added(bare, place, explain=True)
+    before = int((told[keep[rows]] > told[place]).sum()) + 1
+    return Why(
+        item, full.title, full.score, full.reasons, full.base, None if barred else before, int(keep.sum()),
+        tuple(barred), type(snapshot.model).__name__, tuple(notes),
+    )  # fmt: skip
+
+
+def _with_pins(
+    pool: Candidates, scores: Floats, rows: Sequence[int], model: Model, history: Histories
+) -> tuple[Candidates, Floats]:
+    """The candidates with the pinned rows among them, which a large catalogue's sources may not have named."""
+    lacking = np.setdiff1d(np.array(rows, np.int64), pool.rows)
+    if not len(lacking):
+        return pool, scores
+    every = np.concatenate([pool.rows, lacking])
+    order = np.argsort(every, kind="stable")
+    own = model.score(history, lacking)[0].astype(scores.dtype)
+    found = np.concatenate([pool.found, np.zeros(len(lacking), np.int8)])
+    return Candidates(every[order], found[order]), np.concatenate([scores, own])[order]
 
 
 def _history(
@@ -126,28 +211,27 @@ def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
     return Masks(len(snapshot.catalog), lookup.columns, snapshot.hidden, order)
 
 
-Scored = tuple[Candidates, Floats, Scales]  # scores (C,); on which scale a blend put its members, empty: on its own
-
-
-def _searched(snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int) -> Scored:
-    """What the cells find; `keep` in their order."""
-    found = cells.search(snapshot.model.pulls(history), history.item, keep, wide(k) * cells.most)  # type: ignore[attr-defined]
+def _searched(
+    snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int
+) -> tuple[Candidates, Floats, Scales]:
+    """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members."""
+    pulls = snapshot.model.pulls(history)  # type: ignore[attr-defined]
+    mark("history")
+    found = cells.search(pulls, history.item, keep, wide(k) * cells.most)
+    order = np.argsort(found.rows)
     source = FOUND.index("all" if found.all else "near")
-    return Candidates(found.rows, np.full(len(found.rows), source, np.int8)), found.scores, found.scales
+    return Candidates(found.rows[order], np.full(len(order), source, np.int8)), found.scores[order], found.scales
 
 
-def _all(snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool) -> Scored:
-    """All allowed items, or candidates among very many, scored by the model."""
+def _candidates(
+    snapshot: Answering, history: Histories, keep: Mask, tables: Lookup, k: int, exact: bool
+) -> Candidates:  # fmt: skip
+    """All allowed items, or candidates among very many; `keep` by row."""
     index = None if isinstance(snapshot.index, Cells) else snapshot.index
-    pool = candidates(
+    return candidates(
         history, snapshot.model, snapshot.features, snapshot.events, tables, index, keep, k,
         all_up_to=len(keep) if exact else EXACT_UP_TO,
     )  # fmt: skip
-    return (
-        pool,
-        _scores(snapshot.model, history, pool.rows, len(keep)) if len(pool.rows) else np.zeros(0, np.float32),
-        (),
-    )
 
 
 def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
@@ -163,10 +247,10 @@ def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
 
 
 def _told(
-    snapshot: Answering, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], scales: Scales | None,
-    notes: list[str],
+    snapshot: Answering, model: Model, history: Histories, rows: Rows, scores: Floats, found: Sequence[str],
+    scales: Scales | None, notes: list[str],
 ) -> tuple[Recommendation, ...]:  # fmt: skip
-    """The chosen rows in outside ids; with their reasons, where the scales by which they were scored are given."""
+    """The chosen rows in outside ids, with their reasons, where the scales by which they were scored are given."""
     catalog = snapshot.catalog
     names = [(catalog.ids[row], catalog.title(row)) for row in rows]
     if scales is None:
@@ -175,7 +259,7 @@ def _told(
         return tuple(
             Recommendation(*name, float(s), f, (), float(s)) for name, s, f in zip(names, scores, found, strict=True)
         )
-    parts, way = taken_apart(snapshot.model, history, rows, scores, snapshot.features, scales)
+    parts, way = taken_apart(model, history, rows, scores, snapshot.features, scales)
     if way == "occlusion":
         notes.append("reasons were found by leaving events out; their sources by likeness of content")
     entries = []

@@ -23,7 +23,7 @@ import numpy as np
 from sensorium import build as building
 from sensorium import runs
 from sensorium import snapshot as snapshots
-from sensorium.answer import answer, masks_of
+from sensorium.answer import answer, masks_of, why
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
@@ -34,10 +34,11 @@ from sensorium.data.prepare import SYNONYMS, folded, kind_weight
 from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
-from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
+from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError
+from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.cells import Cells, cells_by, cells_of
@@ -45,9 +46,9 @@ from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Pulls
 from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rule, parse_rules
+from sensorium.rank.query import Query, Ranking, Rule, Why, check_count, parse_rule, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
-from sensorium.refresh import added, forgotten, refreshed
+from sensorium.refresh import added, completed, forgotten, refreshed
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
@@ -162,6 +163,10 @@ class Engine:
         self.material: building.Material | None = None
         self._writing = threading.RLock()
         self._unsaved: list[Entry] = []
+        self._patience: Patience | None = None
+        self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
+        self._whole: Snapshot | None = None  # as it was before the first item that an encoder was missing for
+        self.lacking: Mapping[str, str] = {}  # such items, and why
         self._log: Log | None = Log(folder / "log.sqlite") if folder else None
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
@@ -224,6 +229,11 @@ class Engine:
         if self._log is not None:
             self._log.close()
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on an encoder that hangs or is missing is left out: items are added, and `lacking` tells which."""
+        warm: dict[Encoder, Encoder] = {}
+        self._patience, self._searching = Patience(seconds, warm), Patience(seconds, warm)
+
     @property
     def live(self) -> Live:
         """The version that answers now, with its tables; whoever looks at several of them takes this once."""
@@ -255,23 +265,30 @@ class Engine:
         self, user: str | None = None, k: int | None = None, *, like: Sequence[str] = (), unlike: Sequence[str] = (),
         rules: Sequence[Rule | str] | None = None, exclude: Sequence[str] | None = None, repeat: bool | None = None,
         diversity: float | None = None, explain: bool = False, now: float | None = None,
+        boosts: Mapping[str, float] | None = None, pins: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None, exploration: float = 0.0, seed: int = 0,
+        modalities: Mapping[str, float] | None = None,
     ) -> Ranking:  # fmt: skip
         """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
         Where `k`, `repeat` or `diversity` is None, the recipe's `[answer]` says it. `rules` and `exclude` are added to
         those of the recipe. Events observed a moment ago count. A person or an item nobody has seen is served like any other.
         """
-        usual = self._live.made_from.answer
-        for name, words in (("rules", rules), ("exclude", exclude)):
-            if isinstance(words, str):
-                raise RecipeError(f"query: {name} is the single word {words!r}; give a list of them")
-        asked = Query(
-            user=user, k=usual.k if k is None else k, like=like, unlike=unlike,  # type: ignore[arg-type]
-            rules=tuple(_rule(rule) for rule in (*usual.rules, *(rules or ()))),
-            exclude=(*usual.exclude, *(exclude or ())), repeat=usual.repeat if repeat is None else repeat,
-            diversity=usual.diversity if diversity is None else diversity, explain=explain, now=now,
+        return self.answer(
+            self.asked(
+                user=user, k=k, like=like, unlike=unlike, rules=rules, exclude=exclude, repeat=repeat,
+                diversity=diversity, explain=explain, now=now, boosts=boosts, pins=pins, caps=caps,
+                exploration=exploration, seed=seed, modalities=modalities,
+            )
         )  # fmt: skip
-        return self.answer(asked)
+
+    def asked(self, **wishes: Any) -> Query:
+        """The query of some wishes, what is None or not named being as the recipe says. **Raises** RecipeError."""
+        usual = self._live.made_from.answer
+        named = {name: value for name, value in wishes.items() if value is not None}
+        named["rules"] = tuple(map(_rule, _joined("rules", usual.rules, named.get("rules", ()))))
+        named["exclude"] = _joined("exclude", usual.exclude, named.get("exclude", ()))
+        return Query(**{"k": usual.k, "repeat": usual.repeat, "diversity": usual.diversity, **named})
 
     def answer(self, query: Query, *, exact: bool = False) -> Ranking:
         """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it. `exact` scores every
@@ -280,11 +297,21 @@ class Engine:
         An event that is dated into the future counts once its time has come.
         """
         live = self._live
-        happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
-        until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
-        happened = [entry for entry in happened if entry.time <= until]
+        happened = self._happened(live, query)
         ranking = answer(live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact)
         return replace(ranking, version=live.name)
+
+    def why(self, item: str, query: Query) -> Why:
+        """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
+        live = self._live
+        told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
+        return replace(told, version=live.name)
+
+    def _happened(self, live: Live, query: Query) -> list[Entry]:
+        """The log's entries of the query's person that the snapshot does not know, and whose time has come."""
+        entries = self._entries(live.snapshot.position, query.user) if query.user is not None else []
+        until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
+        return [entry for entry in entries if entry.time <= until]
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
         """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips.
@@ -327,9 +354,13 @@ class Engine:
     def _encoded(self, modality: str, content: Content) -> Any:
         page = Catalog(Ids(["query"]), {modality: [content]})
         encoders = open_encoders(page, read_recipe_text(self.snapshot.recipe).encode)
+        if self._searching is not None:
+            encoders = self._searching.guarded(encoders, self.snapshot.views)
         done = encode(page, encoders, Cache(self.cache), progress=silent)
         if done.problems:
             problem = done.problems[0]
+            if self._searching is not None and problem.modality in self._searching.lacking:
+                raise RemoteError(f"search: {problem.reason}; come back later")
             raise DataError(f"search: {problem.file + ': ' if problem.file else ''}{problem.reason}")
         return done.views[modality]
 
@@ -438,9 +469,33 @@ class Engine:
                 more, report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
                 _refuse_events(report)
             self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
-            after, self.problems = added(before, more, self.cache, progress=progress)
+            after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
+            lacking = {**self.lacking, **self._lacked()}
+            if lacking and not keep:  # told before it can be seen
+                self._whole, self.lacking = self._whole or before, lacking
             self._swap(snapshots.placed(after), keep=keep)
             return len(after.catalog) - len(before.catalog)
+
+    def complete(self, *, progress: Progress = silent) -> int:
+        """Ask once more for what an encoder did not give of added items; returns how many it is still missing for."""
+        with self._writing, self._turn():
+            whole = self._whole
+            if whole is None:
+                return 0
+            after, self.problems = completed(
+                whole, self.snapshot, self.cache, progress=progress, patience=self._patience
+            )
+            lacking = self._lacked()
+            self._swap(snapshots.placed(after), keep=False)
+            self._whole, self.lacking = (whole, lacking) if lacking else (None, {})
+            return len(lacking)
+
+    def _lacked(self) -> dict[str, str]:
+        """The items of which an encoder gave nothing, itself being to blame, and why."""
+        if self._patience is None:
+            return {}
+        gone = self._patience.lacking
+        return {one.item: gone[one.modality] for one in self.problems if one.modality in gone}
 
     def hide(self, *items: str, hidden: bool = True, keep: bool = True) -> None:
         """Show some items no longer, or again; `keep` as for `add`."""
@@ -477,6 +532,8 @@ class Engine:
             self._swap(after, only=True)
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
+        if keep:  # what is learnt anew has asked every encoder for everything
+            self._whole, self.lacking = None, {}
         before, after = self._live, Live(snapshot)
         if snapshot.model is before.model:  # items were hidden or shown, nothing else
             after.__dict__.update(
@@ -501,6 +558,7 @@ class Engine:
             newest = runs.current(self.folder)
             if newest.name != self._live.name:
                 self._live = Live(snapshots.read(newest), newest.name)
+                self._whole, self.lacking = None, {}
             yield
 
     def _entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:
@@ -519,6 +577,13 @@ def _celled(live: Live) -> Snapshot:
 @lru_cache(maxsize=4096)
 def _parsed(line: str) -> Rule:
     return parse_rule(line)
+
+
+def _joined(name: str, usual: Sequence[Any], asked: Any) -> tuple[Any, ...]:
+    """What the recipe says and what is asked. **Raises** RecipeError for a single word in the place of a list."""
+    if isinstance(asked, str):
+        raise RecipeError(f"query: {name} is the single word {asked!r}; give a list of them")
+    return (*usual, *asked)
 
 
 def _rule(rule: Rule | str) -> Rule:

@@ -45,12 +45,14 @@ class Masks:
         self.shown[self._placed(np.fromiter(hidden, np.int64))] = False
         self._known: dict[Rule, Mask] = {}
 
-    def allowed(self, rules: Sequence[Rule], without: Rows) -> Mask:
-        """The items (I,) that are shown, fulfil every rule and are not among the rows `without`."""
+    def allowed(self, rules: Sequence[Rule], without: Rows, besides: Sequence[int] = ()) -> Mask:
+        """The items (I,) that are shown, fulfil every rule and are not among the rows `without`; and those `besides`."""
         keep = self.shown.copy()
         for rule in rules:
             keep &= self._kept(rule)
         keep[self._placed(without)] = False
+        if besides:
+            keep[self._placed(np.asarray(besides, np.int64))] = True
         return keep
 
     def by_row(self, keep: Mask) -> Mask:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
+import logging
 import secrets
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,12 +24,22 @@ from sensorium.engine import Engine
 from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Entry
-from sensorium.rank.query import Ranking
+from sensorium.rank.query import Ranking, Why
 from sensorium.serve.keys import Keys
+from sensorium.serve.logs import tell
+from sensorium.serve.metrics import Commits
+from sensorium.serve.pulse import Pulse
+from sensorium.serve.standing import Standing
+from sensorium.serve.uploads import MARK, Uploads
+from sensorium.stages import mark
 
 T = TypeVar("T")
 SHORT = 100  # results up to which a swift answer is given without a thread
 QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
+COMMITS = 4096  # calls that may wait for the disk
+ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
+RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
+FOLLOW_SECONDS = 1.0  # by which a key that another process made or dropped is known here
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
 )  # that the reader takes for media by name
@@ -55,15 +68,22 @@ class Service:
     """
 
     def __init__(
-        self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None
-    ) -> None:
+        self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
+        fetch: bool = False,
+        encoder_seconds: float = ENCODER_SECONDS,
+    ) -> None:  # fmt: skip
         self.engine = Engine.open(folder, cache=cache)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
-        self.commits = Committer(self.store)
-        self.media = media
+        self.media, self.fetch = media, fetch  # where media may lie; whether pictures are fetched by URL
+        self.standing = Standing(self.store)
+        self.uploads = Uploads(Path(folder), self.store)
+        self.committed = Commits()
+        self.commits = Committer(self.store, told=self.committed)
+        self.pulse = Pulse(self.store)
+        self.started = False  # whether it is caught up with the store
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
@@ -71,29 +91,59 @@ class Service:
         self.failed: dict[str, str] = {}  # items that could not be added, and why
         self._changed = 0  # up to which change of the documents the live version knows the items
         self._fresh: asyncio.Event | None = None
-        self._adding: asyncio.Task[None] | None = None
+        self.engine.wait_at_most(encoder_seconds)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._learning = 0
 
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
+        self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.engine.live.warm_up)
         await self.slow(self.catch_up)
-        self._fresh = asyncio.Event()
-        self._adding = asyncio.create_task(self._keep_up())
+        self._tasks = [asyncio.create_task(task) for task in (
+            self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
+        )]  # fmt: skip
+        self.started = True
 
-    async def end(self) -> None:
-        """Finish what was begun, then close."""
-        if self._adding is not None:
-            self._adding.cancel()
+    async def end(self, seconds: float | None = None) -> bool:
+        """Finish what was begun, then close; returns whether all was, within the seconds (None: however long it takes)."""
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._adding
-        await asyncio.to_thread(self.close)
+                await task
+        closing = threading.Thread(target=self.close, name="close", daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, seconds)
+        return not closing.is_alive()
 
     def close(self) -> None:
-        """Answers that were begun are finished, events that were taken are written."""
-        self._threads.shutdown(wait=True)
-        self._slow.shutdown(wait=True)
-        self.commits.close()
+        """Events that were taken are written, answers and changes that were begun are finished."""
+        self.started = False
+        self.commits.close()  # first: what comes after may take as long as a training
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._slow.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
+
+    @property
+    def lacking(self) -> Mapping[str, str]:
+        """Items that are known without one of their modalities, for its encoder hangs or is missing; and why."""
+        return self.engine.lacking
+
+    @property
+    def degraded(self) -> list[str]:
+        """The same in words, for whoever reads an answer."""
+        reasons = Counter(self.lacking.values())
+        return [f"{why}: {count} new items are recommended without it" for why, count in sorted(reasons.items())]
+
+    @property
+    def waiting(self) -> int:
+        """How many answers wait for a thread, or are in one."""
+        return self._waiting
+
+    @property
+    def learning(self) -> bool:
+        """Whether what answers is being changed: items encoded, a person forgotten, all learnt anew."""
+        return self._learning > 0
 
     async def threaded(self, work: Callable[[], T]) -> T:
         """The work in one of the threads that answer. **Raises** Busy where too many wait already."""
@@ -101,29 +151,72 @@ class Service:
             if self._waiting >= QUEUE:
                 raise Busy("too many requests wait; come back in a second")
             self._waiting += 1
+        mark("parse")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            context = contextvars.copy_context()  # its stages are heard in the thread
+            return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, _queued, work)
         finally:
             with self._counting:
                 self._waiting -= 1
 
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that changes what answers."""
-        return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+        self._learning += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+        finally:
+            self._learning -= 1
 
     # --- answering, observing -------------------------------------------------------------------------------------
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        short = self.engine.live.swift and not wishes.get("explain") and (wishes.get("k") or 0) <= SHORT
-        if short:  # a thread would take longer to wake than this to be done
-            ranking = self.engine.recommend(**wishes)
+        if wishes.get("exploration") and wishes.get("seed") is None:
+            wishes["seed"] = secrets.randbits(53)
+        slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities"))
+        if (
+            self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT
+        ):  # a thread would take longer to wake than this to be done
+            mark("parse")
+            ranking = self.ranked(**wishes)
         else:
-            ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+            ranking = await self.threaded(lambda: self.ranked(**wishes))
+        if self.lacking:
+            ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
         return Answer(secrets.token_hex(8), ranking)
 
+    def ranked(self, **wishes: Any) -> Ranking:
+        """The same by a thread that may wait: under the standing rules."""
+        return self.engine.answer(self.engine.asked(**self.standing.joined(wishes)))
+
+    def why(self, item: str, wishes: Mapping[str, Any]) -> Why:
+        """Why an item stands where it does for these wishes, under the standing rules. **Raises** UnknownId."""
+        return self.engine.why(item, self.engine.asked(**self.standing.joined(wishes)))
+
+    def seen(self, user: str) -> list[str]:
+        """Items that a person did something with since the service began to note it."""
+        return list({entry.item for entry in self.store.read(user=user)})
+
+    def person(self, user: str) -> dict[str, Any]:
+        """What is known of a person. **Raises** UnknownId."""
+        live = self.engine.live
+        snapshot, row = live.snapshot, int(live.snapshot.user_ids.rows([user])[0])
+        body = self.store.get("users", user)
+        fresh = self.store.read(snapshot.position, user=user)
+        if row < 0 and body is None and not fresh and not self.store.read(user=user, most=1):
+            raise UnknownId(f"no user {user!r}")
+        mine = live.lookup.by_user.of(row)
+        times = [entry.time for entry in fresh]
+        times += [float(snapshot.events.time[mine[-1]])] if len(mine) and snapshot.events.timed else []
+        return {
+            "user": user, "learnt": len(mine), "live": len(fresh), "last": max(times, default=None),
+            "labels": (body or {}).get("labels"), "comment": (body or {}).get("comment", ""),
+        }  # fmt: skip
+
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
-        """The positions of the events, once they are on the disk."""
+        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
+        if self.commits.waiting >= COMMITS:
+            raise Busy("too many events wait for the disk; come back in a second")
         return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
 
     # --- items ----------------------------------------------------------------------------------------------------
@@ -223,14 +316,19 @@ class Service:
         row[things.id or "item_id"] = body["item_id"]
         for column in {*MEDIA_COLUMNS, *media} & set(row):
             if row[column]:
-                row[column] = str(self._inside(str(row[column])))
+                row[column] = str(self.inside(str(row[column])))
         return row
 
-    def _inside(self, path: str) -> Path:
-        """A path of media, within the folder that was configured. **Raises** DataError for any other."""
+    def inside(self, path: str) -> Path:
+        """Where uploaded media lie, or media by path: within the folder that was configured. **Raises** DataError for any other."""
+        if path.startswith(MARK):
+            return self.uploads.place(path)
         if self.media is None:
             raise DataError("media by path need a folder: start the service with --media FOLDER")
-        whole = (self.media / path).resolve()
+        try:
+            whole = (self.media / path).resolve()
+        except (ValueError, OSError):  # a NUL within, or far too long
+            raise DataError(f"{path[:60]!r} is no path") from None
         if not whole.is_relative_to(self.media.resolve()):
             raise DataError(f"{path!r} lies outside the media folder")
         return whole
@@ -240,4 +338,37 @@ class Service:
         while True:
             await self._fresh.wait()
             self._fresh.clear()
-            await self.slow(self.catch_up)
+            try:
+                await self.slow(self.catch_up)
+            except (SensoriumError, OSError) as error:  # the store is away; what waits there is tried again
+                tell("items are not added yet", logging.ERROR, error=error)
+                await asyncio.sleep(1.0)
+                self._fresh.set()
+
+    async def _complete(self) -> None:
+        """Ask again for what an encoder did not give, after pauses that double."""
+        pause, longest = RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if not self.lacking:
+                pause = RETRY_SECONDS[0]
+                continue
+            try:
+                left = await self.slow(self.engine.complete)
+            except (SensoriumError, OSError, ValueError) as error:
+                left = len(self.lacking)
+                tell("items are not completed", logging.WARNING, error=error)
+            pause = min(2 * pause, longest) if left else RETRY_SECONDS[0]
+
+    async def _follow(self) -> None:
+        """Keys that another process made or dropped."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            with contextlib.suppress(SensoriumError):
+                await asyncio.to_thread(self.keys.follow)
+
+
+def _queued(work: Callable[[], T]) -> T:
+    """The work, its wait for a thread told apart."""
+    mark("queue")
+    return work()

@@ -14,17 +14,18 @@ from pydantic import ValidationError
 
 from sensorium.errors import SensoriumError
 from sensorium.serve import schemas as wire
-from sensorium.serve.native import recommended
+from sensorium.serve.answers import recommended
 from sensorium.serve.service import Service
 
 PATH = "/v1/recommend"
 
 
 class Short:
-    """An ASGI application in front of another. `wrong` tells an error of the service as an answer."""
+    """The application of one run, with a short way. `wrong` tells an error of the service as an answer."""
 
     def __init__(self, app: Any, service: Service, wrong: Callable[[Request, Exception], Awaitable[Response]]) -> None:
         self.app, self.service, self.wrong = app, service, wrong
+        self.openapi = getattr(app, "openapi", None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not _json(scope["headers"]):
