@@ -217,7 +217,7 @@ def _searched(
     """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members."""
     pulls = snapshot.model.pulls(history)  # type: ignore[attr-defined]
     mark("history")
-    found = cells.search(pulls, history.item, keep, wide(k) * cells.most)
+    found = cells.search(pulls, history.item.astype(np.int64), keep, wide(k) * cells.most)
     order = np.argsort(found.rows)
     source = FOUND.index("all" if found.all else "near")
     return Candidates(found.rows[order], np.full(len(order), source, np.int8)), found.scores[order], found.scales
