@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from sensorium.errors import DataError
 from sensorium.rank.query import Ranking
 from sensorium.serve import schemas as wire
-from sensorium.serve.service import GORSE, Service
+from sensorium.serve.documents import GORSE
+from sensorium.serve.service import Service
 
 WRONG: dict[int | str, dict[str, Any]] = {
     code: {"model": wire.Wrong} for code in (400, 401, 403, 404, 408, 413, 422, 429, 500, 503)
@@ -127,7 +128,7 @@ def native(service: Service) -> APIRouter:
     @routes.delete("/v1/users/{user}")
     async def forget(user: str) -> Response:
         """Erases a person, from the log and from what was learnt; takes as long as a training."""
-        await service.slow(lambda: service.engine.forget(user))
+        await service.forget(user)
         return ready({"user": user})
 
     return routes
