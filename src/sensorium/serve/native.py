@@ -97,10 +97,10 @@ def native(service: Service) -> APIRouter:
 
     @routes.post("/v1/items", response_model=wire.Accepted)
     async def put_items(batch: wire.Items) -> Response:
-        """Adds items, or replaces what is known of them; on the disk when this answers, recommendable within seconds."""
-        return ready(
-            {"change": await service.put_items({one.item_id: _shown(one.model_dump()) for one in batch.items})}
-        )
+        """Adds items, or tells what changed of known ones, field by field; on the disk when this answers, recommendable within
+        seconds."""
+        told = {one.item_id: _shown(one.model_dump()) for one in batch.items}
+        return ready({"change": await service.put_items(told, whole=False)})
 
     @routes.get("/v1/items", response_model=wire.Page)
     async def items(after: str = "", k: wire.Count = 100) -> Response:

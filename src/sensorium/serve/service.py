@@ -24,7 +24,7 @@ from sensorium.errors import SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking
-from sensorium.serve.documents import ITEMS, told
+from sensorium.serve.documents import GORSE, ITEMS, told
 from sensorium.serve.keys import Keys
 from sensorium.serve.learning import Learning, Schedule
 from sensorium.serve.logs import tell
@@ -78,7 +78,7 @@ class Service:
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
-        self._counting = threading.Lock()
+        self._counting, self._merging = threading.Lock(), threading.Lock()
         self.failed: dict[str, str] = {}  # items that could not be added, and why
         self.learner = Learning(self, schedule or Schedule(every_seconds=0), cache=cache)
         self._fresh: asyncio.Event | None = None
@@ -177,17 +177,31 @@ class Service:
 
     # --- items ----------------------------------------------------------------------------------------------------
 
-    async def put_items(self, documents: Mapping[str, Mapping[str, Any]]) -> int:
+    async def put_items(self, documents: Mapping[str, Mapping[str, Any]], *, whole: bool = True) -> int:
         """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
 
-        Whether a known item is hidden holds for the next answer.
+        Where a document is not `whole`, what it does not tell of a known item stays. Whether a known item is hidden holds for
+        the next answer.
         """
-        change = await self.threaded(lambda: self.store.put(ITEMS, documents))
+
+        def put() -> int:
+            with self._merging:
+                return self.store.put(ITEMS, documents if whole else self._over(documents))
+
+        change = await self.threaded(put)
         if self._fresh is not None:
             self._fresh.set()
         if self._moved(documents, True) or self._moved(documents, False):
             await self.slow(partial(self._settle, documents))
         return change
+
+    def _over(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The documents over those that are kept; Gorse's form of an item is read off its columns again."""
+        kept = {name: self.store.get(ITEMS, name) or {} for name in documents}
+        kept = {name: {} if body.get("dropped") else body for name, body in kept.items()}
+        return {
+            name: {**{k: v for k, v in kept[name].items() if k != GORSE}, **body} for name, body in documents.items()
+        }  # fmt: skip
 
     async def drop_item(self, item: str) -> None:
         """Takes an item out of the store and out of every further answer. **Raises** UnknownId."""
