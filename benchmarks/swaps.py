@@ -180,7 +180,7 @@ def main() -> None:
                     for n in range(600)
                 ]
                 service.commits.append(service.engine.entries(deeds))
-                learnt.append(asyncio.run(service.learning.learn(full=turn == asked.learn - 1)))
+                learnt.append(asyncio.run(service.learner.learn(full=turn == asked.learn - 1)))
             marks.append(time.time())
             out, _ = asking.communicate("")
         told = json.loads(out)

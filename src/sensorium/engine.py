@@ -42,7 +42,9 @@ from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, RemoteError, SensoriumError, SnapshotError, UnknownId
 from sensorium.evaluate.drift import drift
 from sensorium.evaluate.gate import Bounds, Verdict, judged
+from sensorium.feedback import sound
 from sensorium.feedback.log import Log
+from sensorium.feedback.marked import MarkedLog
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
@@ -153,9 +155,12 @@ class Engine:
         self._patience: Patience | None = None
         self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
         self.lacking: Mapping[str, str] = {}  # items that an encoder was missing for, and why
-        self._log: Log | None = Log(folder / "log.sqlite") if folder else None
-        if self._log is not None and self._log.end < snapshot.position:
-            self._upon_another_log()
+        there = folder is not None and (folder / "log.sqlite").exists()
+        if folder is not None and there:
+            sound.check(folder / "log.sqlite")
+        self._log: Log | None = MarkedLog(folder / "log.sqlite") if folder else None
+        if self._log is not None:
+            self._upon_its_log(self._log, fresh=not there)
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
 
@@ -203,7 +208,7 @@ class Engine:
             if folder == self.folder:
                 return  # every change is on disk when it returns
             pending = self._entries()
-            log = Log(folder / "log.sqlite")
+            log = MarkedLog(folder / "log.sqlite")
             start = _based(self.snapshot, log.end)
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))
@@ -642,18 +647,21 @@ class Engine:
     def _place(self) -> Path | None:
         return self.folder / "snapshots" / self._live.name if self.folder is not None else None
 
-    def _upon_another_log(self) -> None:
-        """The log ends before what the snapshot has read: an empty one was put in its place, or an old one."""
-        assert self._log is not None
-        if self._log.end:
-            end = self._log.end
-            self._log.close()
-            raise SnapshotError(
-                f"{self._log.path}: it ends at {end}, the snapshot has read up to {self.snapshot.position}: an older copy, or "
-                "damaged; restore the newest, or move it away to start an empty log"
-            )
-        with self._writing, runs.locked(self._folder()):
-            self._swap(_based(self.snapshot, 0), why="another log")
+    def _upon_its_log(self, log: Log, *, fresh: bool) -> None:
+        """**Raises** SnapshotError for a log that ends before what the snapshot has read; where there was none (it was moved
+        away), a `fresh` one is gone on with, which the history tells."""
+        try:
+            if log.end < self.snapshot.position and not fresh:
+                raise SnapshotError(
+                    f"{log.path}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
+                    "restore the newest, or move it away to start an empty log"
+                )
+            if log.end < self.snapshot.position:
+                with self._writing, runs.locked(self._folder()):
+                    self._swap(_based(self.snapshot, 0), why="another log")
+        except BaseException:
+            log.close()
+            raise
 
     def forget(self, user: str, *, progress: Progress = silent) -> None:
         """Erase a person: from the log, from the tables, and from what was learnt (all is learnt anew without them).

@@ -101,7 +101,7 @@ def test_a_version_is_learnt_beside_and_what_was_told_survives_it_and_the_way_ba
         while not learning.done():  # answers go on meanwhile
             assert len(await best(client, user=service.engine.snapshot.user_ids[answers % 40], k=5)) == 5
             answers += 1
-        assert (await learning)["state"] == "adopted", service.learning.last
+        assert (await learning)["state"] == "adopted", service.learner.last
         assert answers > 5
         told = (await client.get("/v1/models")).json()
         assert told["version"] == "000002"
@@ -120,11 +120,11 @@ def test_a_version_is_learnt_beside_and_what_was_told_survives_it_and_the_way_ba
         assert [one["state"] for one in told["versions"]] == ["kept", "withdrawn", "kept"]
         assert "rollback from 000002 to 000001" in told["held"]["why"]
         await sent(client, "/v1/events", events=doings(service, 700, shift=1))
-        service.learning.schedule = Schedule(0.001, 1)
-        assert service.learning._due() is None  # what was gone back from is not learnt anew
+        service.learner.schedule = Schedule(0.001, 1)
+        assert service.learner._due() is None  # what was gone back from is not learnt anew
         assert (await sent(client, "/v1/models/refresh", wait=True))["state"] == "adopted"
         assert service.engine.versions().held is None
-        assert service.learning._due() is not None
+        assert service.learner._due() is not None
 
     async def again(client: httpx.AsyncClient, service: Service) -> None:
         assert service.engine.snapshot.documents > 0  # what was written holds the documents: none is encoded again
@@ -195,7 +195,7 @@ def test_a_bad_one_is_refused_and_answers_go_on(asked, monkeypatch: pytest.Monke
                 verdict = engine.judge(place)
                 return asdict(replace(version, state="kept" if verdict.passed else "refused", reasons=verdict.reasons))
 
-            monkeypatch.setattr(service.learning, "_in_process", wrong)
+            monkeypatch.setattr(service.learner, "_in_process", wrong)
             ended = await sent(client, "/v1/models/refresh", wait=True)
             assert ended["state"] == "refused", kind
             assert ended["reasons"]
@@ -204,8 +204,8 @@ def test_a_bad_one_is_refused_and_answers_go_on(asked, monkeypatch: pytest.Monke
         assert told["version"] == "000001"
         assert [one["state"] for one in told["versions"]] == ["kept", *["refused"] * len(BAD)]
         assert all(one["reasons"] for one in told["versions"][1:])
-        service.learning.schedule = Schedule(1e-9, 1)
-        assert service.learning._due() is True  # after a refusal, all is learnt anew
+        service.learner.schedule = Schedule(1e-9, 1)
+        assert service.learner._due() is True  # after a refusal, all is learnt anew
 
     asked(talk)
 
@@ -231,10 +231,10 @@ def test_who_is_forgotten_is_in_nothing_that_was_being_learnt(asked, tmp_path: P
             client, "/v1/events", events=[*doings(service, 40), {"user": "Melpomene", "item": "x", "kind": "view"}]
         )
         await sent(client, "/v1/models/refresh", full=True)
-        await until(lambda: service.learning._child is not None)
+        await until(lambda: service.learner._child is not None)
         assert (await client.delete("/v1/users/Melpomene")).status_code == 200
-        await until(lambda: not service.learning.busy)
-        assert service.learning.last["state"] == "failed"
+        await until(lambda: not service.learner.busy)
+        assert service.learner.last["state"] == "failed"
         assert service.engine.version == "000002"
         for file in (tmp_path / "run").rglob("*"):
             assert file.is_dir() or b"Melpomene" not in file.read_bytes(), file
@@ -264,7 +264,7 @@ def test_a_changed_item_is_encoded_again_and_what_is_not_told_stays(asked) -> No
         assert name not in await best(client, k=60)
         await sent(client, "/v1/events", events=doings(service, 30))
         assert (await sent(client, "/v1/models/refresh", full=True, wait=True))["state"] == "adopted", (
-            service.learning.last
+            service.learner.last
         )
         assert service.engine.snapshot.catalog.title(20) == "An owl in a frozen observatory"
         assert name not in await best(client, k=60)
@@ -278,7 +278,7 @@ def test_what_was_taken_back_is_gone_with_the_next_full_refresh(asked) -> None: 
         user, item = engine.snapshot.user_ids[3], engine.snapshot.catalog.ids[4]
         many = [{"user": user, "item": item, "kind": "buy"}] * 3
         await sent(client, "/v1/events", events=[*many, *doings(service, 60, shift=2)])
-        assert (await sent(client, "/v1/models/refresh", wait=True))["state"] == "adopted", service.learning.last
+        assert (await sent(client, "/v1/models/refresh", wait=True))["state"] == "adopted", service.learner.last
 
         def learnt() -> int:
             events = engine.snapshot.events
@@ -288,7 +288,7 @@ def test_what_was_taken_back_is_gone_with_the_next_full_refresh(asked) -> None: 
         assert own >= 0
         assert (await client.delete(f"/api/feedback/buy/{user}/{item}")).status_code == 200
         assert (await sent(client, "/v1/models/refresh", full=True, wait=True))["state"] == "adopted", (
-            service.learning.last
+            service.learner.last
         )
         assert learnt() == own
         engine.refresh()

@@ -33,6 +33,7 @@ from sensorium.settings import INF, within
 if TYPE_CHECKING:
     from sensorium.serve.service import Service
 
+ENCODER_SECONDS = 60.0  # that an encoder may take for some items, in the process that learns
 TICK_SECONDS = 1.0  # between two looks at the log
 PAUSE = 0.1  # of `every_seconds`: at least so long between two learnings, however many events come
 
@@ -205,6 +206,7 @@ def main(words: str) -> None:
     assert path["folder"] is not None
     assert path["place"] is not None
     engine = Engine.open(path["folder"], cache=path["cache"])
+    engine.wait_at_most(ENCODER_SECONDS)
     assert engine.store is not None
     changes = engine.store.changed(ITEMS, engine.snapshot.documents, most=10**9)
     items, hidden, _ = told(changes, engine.recipe, path["media"])
