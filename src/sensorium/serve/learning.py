@@ -78,12 +78,12 @@ class Learning:
         self._task = asyncio.create_task(self._go())
 
     async def end(self) -> None:
-        """Stop, at once; what was being learnt is given up."""
+        """Learn no more; what is being learnt is given up, which `close` waits for."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await asyncio.to_thread(self.close)
+        self.stop()
 
     def close(self) -> None:
         """Give up what is being learnt, and learn no more."""

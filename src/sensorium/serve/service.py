@@ -111,8 +111,8 @@ class Service:
     def close(self) -> None:
         """Events that were taken are written, answers and changes that were begun are finished."""
         self.started = False
-        self.learner.close()
         self.commits.close()  # first: what comes after may take as long as a training
+        self.learner.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._slow.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
