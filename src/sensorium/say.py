@@ -98,6 +98,24 @@ def ranking(found: Ranking, explain: bool, *, notes: bool = True) -> None:
         print(f"note: {note}")
 
 
+def versions(present: str, held: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> None:
+    """A run's versions, oldest first; `→` marks the one that answers."""
+    import time
+
+    table = _table("", "version", "made", "by", "from", "state", "ndcg, before → now", "")
+    for line in lines:
+        ndcg = line["figures"].get("ndcg")
+        state = line["state"] if line["kept"] or line["state"] == "refused" else f"{line['state']}, removed"
+        table.add_row(
+            "→" if line["name"] == present else "", line["name"] or "–",
+            time.strftime("%Y-%m-%d %H:%M", time.gmtime(line["made"])), line["why"], line["of"], state,
+            f"{ndcg['present']:.4f} → {ndcg['candidate']:.4f}" if ndcg else "", "; ".join(line["reasons"]),
+        )  # fmt: skip
+    _show(table)
+    if held is not None:
+        print(f"none is learnt by itself: {held['why']}; learn on with:  sensorium refresh RUN")
+
+
 def search(found: Sequence[Found]) -> None:
     """What a search found, and by which modality."""
     table = _table("", "item", "title", "found by", "nearness")

@@ -28,7 +28,8 @@ from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
 from sensorium.plain import Arrays, plain, rebuilt
 
-FORMAT = 2
+FORMAT = 3
+READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,8 @@ class Snapshot:
     hidden: tuple[int, ...] = ()
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
+    documents: int = 0  # up to which change the store's documents of items are taken in
+    base: int = 0  # up to which position of the log its events stand among those of the tables, not to be told apart
 
 
 def placed(snapshot: Snapshot) -> Snapshot:
@@ -178,7 +181,7 @@ def read(folder: Path) -> Snapshot:
 
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in READS:
             raise SnapshotError(
                 f"{folder}: saved in format {manifest['format']}, this version reads {FORMAT}; train the run again"
             )
@@ -197,6 +200,8 @@ def read(folder: Path) -> Snapshot:
             entry = tree.pop(name, None)
             ready[name] = _catalog(folder / f"{name}.jsonl", entry["modalities"]) if entry else None
         ready |= {name: rebuilt(value, arrays) for name, value in tree.items()}
+        if manifest["format"] == 2:
+            ready["base"] = ready["position"]
         return Snapshot(**ready)
     except FileNotFoundError as error:
         raise SnapshotError(f"{folder}: no snapshot here ({Path(str(error.filename)).name} is missing)") from None
@@ -204,6 +209,11 @@ def read(folder: Path) -> Snapshot:
         raise
     except Exception as error:
         raise SnapshotError(f"{folder}: not a snapshot of Sensorium ({type(error).__name__}: {error})") from None
+
+
+def size(folder: Path | None) -> int:
+    """The bytes of a snapshot's files; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder is not None and folder.exists() else 0
 
 
 def _digest(path: Path) -> str:

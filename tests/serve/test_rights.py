@@ -36,6 +36,8 @@ write  events     DELETE /api/feedback/{user}/{item}, DELETE /api/feedback/{kind
 write  events     GET /api/user/{user}/feedback, GET /api/user/{user}/feedback/{kind}
 write  events     GET /api/item/{item}/feedback, GET /api/item/{item}/feedback/{kind}
 admin  users      DELETE /v1/users/{user}, DELETE /api/user/{user}
+read   models     GET /v1/models
+admin  models     POST /v1/models/refresh, POST /v1/models/rollback
 admin  keys       GET /v1/keys, POST /v1/keys, DELETE /v1/keys/{name}, POST /v1/keys/{name}/rotate
 """
 KEY = "an-admin-key-of-enough-letters"
