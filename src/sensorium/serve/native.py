@@ -127,7 +127,7 @@ def native(service: Service) -> APIRouter:
     @routes.delete("/v1/users/{user}")
     async def forget(user: str) -> Response:
         """Erases a person, from the log and from what was learnt; takes as long as a training."""
-        await service.slow(lambda: service.engine.forget(user))
+        await service.slow(lambda: service.forget(user))
         return ready({"user": user})
 
     return routes

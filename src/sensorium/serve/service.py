@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sensorium.adapt.adaptive import Adaptive
 from sensorium.arrays import threads
 from sensorium.data.columns import MEDIA_NAMES
 from sensorium.engine import Engine
@@ -77,6 +78,7 @@ class Service:
         self.commits = Committer(self.store, told=self.committed)
         self.pulse = Pulse(self.store)
         self.started = False  # whether it is caught up with the store
+        self.adaptive = Adaptive(self.store)
         self.media = media
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
@@ -93,6 +95,7 @@ class Service:
         """Bring the live version up to the documents, then go on doing so."""
         self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.catch_up)
+        await self.slow(self.adaptive.start)
         self._tasks = [asyncio.create_task(task) for task in (
             self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
         )]  # fmt: skip
@@ -115,6 +118,7 @@ class Service:
         self.commits.close()  # first: what comes after may take as long as a training
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._slow.shutdown(wait=True, cancel_futures=True)
+        self.adaptive.close()
         self.engine.close()
 
     @property
@@ -164,16 +168,32 @@ class Service:
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+        plan = self.adaptive.plan(wishes)  # None where nothing is tried
+        recommend = self.engine.recommend
+        recommend = recommend if plan is None else partial(self.adaptive.answered, recommend, plan)
+        ranking = await self.threaded(partial(recommend, **wishes))
         if self.lacking:
             ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
-        return Answer(secrets.token_hex(8), ranking)
+        answer = Answer(secrets.token_hex(8), ranking)
+        if plan is not None:
+            self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
+        return answer
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
-        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
+        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that.
+
+        `recommendation` of an event is the id of the answer that it follows.
+        """
         if self.commits.waiting >= COMMITS:
             raise Busy("too many events wait for the disk; come back in a second")
-        return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
+        entries = self.engine.entries([_bare(event) for event in events])
+        positions = await asyncio.wrap_future(self.commits.submit(entries))
+        for event, entry in zip(events, entries, strict=True):
+            to = None if isinstance(event, Entry) else event.get("recommendation")
+            self.adaptive.happened(entry.user, entry.item, entry.kind, entry.time, to)
+        return positions
+
+    def forget(self, user: str) -> None:
 
     # --- items ----------------------------------------------------------------------------------------------------
 
@@ -323,3 +343,10 @@ def _queued(work: Callable[[], T]) -> T:
     """The work, its wait for a thread told apart."""
     mark("queue")
     return work()
+
+
+def _bare(event: Entry | Mapping[str, Any]) -> Entry | Mapping[str, Any]:
+    """An event as the store takes it: without the answer it follows."""
+    if isinstance(event, Entry) or "recommendation" not in event:
+        return event
+    return {name: value for name, value in event.items() if name != "recommendation"}
