@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import gorse, native, operations
+from sensorium.serve import experiments, gorse, native, operations
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.keys import Conflict
 from sensorium.serve.logs import LEVELS
@@ -28,6 +28,7 @@ ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], 
     (native.native, native.ROLES),
     (gorse.gorse, gorse.ROLES),
     (operations.operations, operations.ROLES),
+    (experiments.experiments, experiments.ROLES),
 )
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
