@@ -86,7 +86,7 @@ class Adaptive:
         drawn = self._random.random()
         plan = Plan({}, {}, tuple(float(bool(asked.get(name))) for name in ("user", "like", "rules")))
         for tried in self._active:
-            if any(asked.get(wish) not in (None, [], (), {}) for wish in tried.touched):
+            if any(_said(wish, asked.get(wish)) for wish in tried.touched):
                 continue  # who asks has said it themselves
             if isinstance(tried, Experiment):
                 if tried.ended is not None:
@@ -150,7 +150,9 @@ class Adaptive:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Know again what was known, then learn on in a thread."""
+        """Know again what was known, then learn on in a thread; a second call does nothing."""
+        if self._thread is not None:
+            return
         with self._turning:
             self._restore()
             self.turn()
@@ -398,6 +400,11 @@ class Adaptive:
         while page := self.store.notes(JOURNAL, after, PAGE):
             yield from page
             after = page[-1].position
+
+
+def _said(wish: str, value: Any) -> bool:
+    """Whether a request states a wish; an exploration of 0 is what nobody wrote."""
+    return value is not None and value not in ([], (), {}) and not (wish == "exploration" and value == 0)
 
 
 def _drawn(learnt: Learnt, context: tuple[float, ...], at: float) -> tuple[str, float]:

@@ -194,6 +194,9 @@ class Service:
         return positions
 
     def forget(self, user: str) -> None:
+        """Erases a person: from what waits to be noted, the log, and what was learnt."""
+        self.adaptive.forget(user)
+        self.engine.forget(user)
 
     # --- items ----------------------------------------------------------------------------------------------------
 
