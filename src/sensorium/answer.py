@@ -14,7 +14,7 @@ from sensorium.data.ids import Ids
 from sensorium.errors import ShapeError
 from sensorium.index.index import Index
 from sensorium.models.model import Features, Model
-from sensorium.rank.candidates import FOUND, candidates
+from sensorium.rank.candidates import FOUND, candidates, drawn_from
 from sensorium.rank.explain import reasons_of, taken_apart
 from sensorium.rank.filters import allowed
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
@@ -62,7 +62,11 @@ def answer(
     mark("history")
     without = _without(snapshot, query, history, weights, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
-    pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
+    pool = drawn_from(query.sources, history, model, features, events, tables, snapshot.index, keep, query.k)
+    if query.sources and len(pool.rows) < query.k:
+        notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
+    if len(pool.rows) < query.k:
+        pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
     mark("candidates")
     if not len(pool.rows):
         why = (

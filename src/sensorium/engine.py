@@ -38,7 +38,7 @@ from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, RemoteError, SensoriumError, SnapshotError
+from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
@@ -50,6 +50,7 @@ from sensorium.refresh import added, completed, forgotten, refreshed
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
+PRESETS = 32  # weights of a blend's members that are kept ready
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
 LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
 
@@ -106,6 +107,24 @@ class Live:
     def hidden(self) -> frozenset[int]:
         """Rows that are never shown."""
         return frozenset(self.snapshot.hidden)
+
+    def weighing(self, members: Mapping[str, float]) -> Live:
+        """The same version, the members of its blend counting otherwise; tables are shared. **Raises** RecipeError where it
+        is no blend. **Cost** nothing after the first time, for as many presets as are asked for in turn."""
+        if not members:
+            return self
+        presets: dict[Any, Live] = self.__dict__.setdefault("_presets", {})
+        named = tuple(sorted(members.items()))
+        if named not in presets:
+            model: Any = self.snapshot.model
+            if not hasattr(model, "weighing"):
+                raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
+            other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
+            other.__dict__.update(index=self.index, lookup=self.lookup, hidden=self.hidden)
+            if len(presets) >= PRESETS:
+                presets.pop(next(iter(presets)), None)
+            presets[named] = other
+        return presets[named]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -234,7 +253,8 @@ class Engine:
     def recommend(
         self, user: str | None = None, k: int | None = None, *, like: Sequence[str] = (), unlike: Sequence[str] = (),
         rules: Sequence[Rule | str] | None = None, exclude: Sequence[str] | None = None, repeat: bool | None = None,
-        diversity: float | None = None, explain: bool = False, now: float | None = None,
+        diversity: float | None = None, explain: bool = False, now: float | None = None, sources: Sequence[str] = (),
+        members: Mapping[str, float] | None = None,
     ) -> Ranking:  # fmt: skip
         """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
@@ -246,6 +266,7 @@ class Engine:
             user=user, k=usual.k if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
             repeat=usual.repeat if repeat is None else repeat,
             diversity=usual.diversity if diversity is None else diversity, explain=explain, now=now,
+            sources=sources, members=members or {},  # type: ignore[arg-type]
         )  # fmt: skip
         always = parse_rules(usual.rules)
         return self.answer(
@@ -257,7 +278,7 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        live = self._live
+        live = self._live.weighing(query.members)
         happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
         until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
         happened = [entry for entry in happened if entry.time <= until]

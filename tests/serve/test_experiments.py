@@ -87,6 +87,17 @@ def test_a_bandit_is_defined_learns_and_goes(client: httpx.Client, server: Runni
     assert client.get("/v1/bandits/mix").status_code == 404
 
 
+def test_arms_may_choose_the_sources_of_candidates(client: httpx.Client, server: Running) -> None:
+    arms = [{"name": "popular", "wishes": {"sources": ["popular"]}}, {"name": "near", "wishes": {"sources": ["near"]}}]
+    assert client.post("/v1/bandits", json={"name": "from", "arms": arms, "least": 0.5}).status_code == 200
+    liked, seen = server.service.engine.snapshot.catalog.ids[0], set()
+    for _ in range(30):
+        items = client.post("/v1/recommend", json={"like": [liked], "k": 3}).json()["items"]
+        (source,) = {one["source"] for one in items}  # one answer, one source
+        seen.add(source)
+    assert seen == {"popular", "near"}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -100,6 +111,7 @@ def test_a_bandit_is_defined_learns_and_goes(client: httpx.Client, server: Runni
         ("/v1/experiments", {"name": "x", "arms": ARMS, "shares": {"plain": 0, "bold": 1}}),
         ("/v1/experiments", {"name": "x", "arms": ARMS, "horizon_seconds": 1}),
         ("/v1/experiments", {"name": "x", "arms": ARMS, "goal": {"click": 0}}),
+        ("/v1/bandits", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"members": {"ease": 1}}}]}),
         ("/v1/experiments/none/stop", {}), ("/v1/experiments/none/shares", {"shares": {"a": 1}}),
         ("/v1/bandits", {"name": "x", "arms": ARMS, "least": 0.9}),
         ("/v1/bandits", {"name": "x", "arms": ARMS, "retired": ["plain", "bold"]}),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sensorium.errors import RecipeError
+from sensorium.settings import nearest
 
 MOST = 1000  # results of one query
+SOURCES = ("near", "companion", "popular", "new")  # of candidates
 _RULE = re.compile(r"\s*([^<>=!|]+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
 
@@ -86,7 +88,8 @@ class Query:
 
     `like`, `unlike`: items of this moment, for or against; they are never recommended themselves. `repeat` allows what
     the person has already seen. `diversity` 0 is the plain order, 1 looks only for difference. `now` in seconds since
-    1970 (None: the moment of the person's last event).
+    1970 (None: the moment of the person's last event). `sources`: of which candidates the list is made (near, companion,
+    popular, new; none named: what the engine thinks best). `members`: what each member of a blend counts for this query.
     """
 
     user: str | None = None
@@ -99,9 +102,11 @@ class Query:
     diversity: float = 0.0
     explain: bool = False
     now: float | None = None
+    sources: tuple[str, ...] = ()
+    members: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("like", "unlike", "exclude", "rules"):
+        for name in ("like", "unlike", "exclude", "rules", "sources"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise RecipeError(f"query: {name} is the single word {value!r}; give a list of them")
@@ -112,6 +117,12 @@ class Query:
             raise RecipeError(f"query: diversity is {self.diversity!r}; give a number from 0 to 1")
         if self.now is not None and not math.isfinite(self.now):
             raise RecipeError(f"query: now is {self.now!r}; give seconds since 1970")
+        for source in self.sources:
+            if source not in SOURCES:
+                raise RecipeError(f"query: unknown source {source!r}; {nearest(str(source), SOURCES)}")
+        for name, weight in self.members.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise RecipeError(f"query: the weight of {name} is {weight!r}; give a number of at least 0")
         both = sorted({*self.like} & {*self.unlike})
         if both:
             raise RecipeError(f"query: {both[0]!r} stands under like and unlike; leave it in one of them")
