@@ -166,6 +166,24 @@ def test_a_winner_ends_its_experiment_and_may_be_kept(opened: Callable[[], Adapt
         one.reshare("test", {"plain": 1, "bold": 1})
 
 
+def test_the_command_line_tells_what_was_found(
+    opened: Callable[[], Adaptive], clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sensorium.cli import app
+
+    one = opened()
+    one.define(bandit())
+    one.define(experiment(clock, stops=False))
+    lived(one, clock, 200, lambda arm: 0.4, "how")
+    app(["experiments", str(tmp_path), "--report", str(tmp_path / "look.html")], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "test: running" in told
+    assert "bold" in told
+    assert "how: a bandit" in told
+    assert "<polyline" in (tmp_path / "look.html").read_text()
+    assert one.experiment("test").experiment.ended is None
+
+
 def test_harm_and_futility_and_the_end_of_patience(clock: Clock) -> None:
     from sensorium.adapt.experiment import Measured
 

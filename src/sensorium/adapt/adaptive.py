@@ -159,6 +159,12 @@ class Adaptive:
         self._thread = threading.Thread(target=self._run, name="adapt", daemon=True)
         self._thread.start()
 
+    def look(self) -> None:
+        """Know what the store tells up to now, and change nothing."""
+        with self._turning:
+            self._restore()
+            self._follow()
+
     def close(self) -> None:
         """Write what waits, and a checkpoint."""
         if self._thread is not None:
@@ -182,14 +188,20 @@ class Adaptive:
                     raise
             if not self._windows:
                 return
-            while page := self.store.notes(JOURNAL, self._read, PAGE):
-                for note in page:
-                    self._absorb(note)
-                self._read = page[-1].position
-            self._settle(self.clock() - GRACE_SECONDS)
+            self._follow()
             self._decide()
             if self.clock() - self._saved[0] >= CHECKPOINT_SECONDS and self._settled > self._saved[1]:
                 self._checkpoint()
+
+    def _follow(self) -> None:
+        """Reads the journal on, and learns what is settled."""
+        while page := self.store.notes(JOURNAL, self._read, PAGE):
+            for note in page:
+                self._absorb(note)
+            self._read = page[-1].position
+        self._settle(self.clock() - GRACE_SECONDS)
+        for measured in self._known.experiments.values():
+            measured.look()
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_SECONDS):
@@ -240,7 +252,6 @@ class Adaptive:
             experiment = measured.experiment
             if experiment.ended is not None or not experiment.stops:
                 continue
-            measured.look()
             found = measured.verdict()
             if found is not None and found[0] != "mismatch":
                 self.stop(name, why=found[0] + (f": {found[1]}" if found[0] == "winner" else ""))

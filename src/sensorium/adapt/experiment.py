@@ -96,6 +96,7 @@ class Measured:
     seen: set[int] = field(default_factory=set)  # marks of people whose outcome was counted
     evidence: float = 0.0  # the most that was ever seen against the shares
     step: int = 1  # people between two points of the plot
+    looked: int = 0  # at how many people the bounds are
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.experiment.arms]
@@ -151,6 +152,10 @@ class Measured:
 
     def look(self) -> None:
         """Takes the bounds as they are now; a difference that was excluded once is excluded for ever."""
+        people = sum(self.counted.values())
+        if people == self.looked:
+            return
+        self.looked = people
         for name, difference in self.compared.items():
             low, high = difference.interval()
             self.lower[name], self.upper[name] = max(self.lower[name], low), min(self.upper[name], high)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import secrets
 from collections.abc import Mapping
 from functools import partial
@@ -14,9 +13,10 @@ import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from sensorium.adapt.bandit import CONTEXT, Bandit, Learnt
+from sensorium.adapt.bandit import Bandit
 from sensorium.adapt.definition import ARMS, OURS, SUCCESS, Arm
-from sensorium.adapt.experiment import MISMATCH, Experiment, Measured, Shares
+from sensorium.adapt.experiment import Experiment, Shares
+from sensorium.adapt.figures import learnt, told
 from sensorium.adapt.policy import Logged, worth
 from sensorium.errors import RecipeError
 from sensorium.serve.native import WRONG, ready
@@ -186,48 +186,6 @@ def estimated(logged: Logged, arms: list[str], asked: PolicyAsked) -> dict[str, 
     chances = np.array([asked.target.get(arm, 0.0) / total for arm in arms])
     found = worth(logged, chances, clip=asked.clip, confidence=asked.confidence)
     return {**vars(found), "by": {name: one.plain() for name, one in found.by.items()}, "of": asked.of}
-
-
-def told(measured: Measured, plot: bool = True) -> dict[str, Any]:
-    """What an experiment found, as plain values."""
-    experiment, verdict = measured.experiment, measured.verdict()
-    now = experiment.shares[-1]
-    arms = []
-    for arm in experiment.arms:
-        people = measured.counted[arm.name]
-        line: dict[str, Any] = {
-            "name": arm.name, "wishes": arm.wishes, "share": now.of[arm.name], "people": people,
-            "mean": measured.sums[arm.name] / people if people else None,
-        }  # fmt: skip
-        arms.append(line | (measured.told(arm.name) if arm.name in measured.compared else {}))
-    return {
-        "name": experiment.name, "control": experiment.control, "arms": arms, "traffic": now.traffic,
-        "alpha": experiment.alpha, "goal": experiment.goal, "least_effect": experiment.least_effect,
-        "horizon_seconds": experiment.horizon_seconds, "window_seconds": experiment.window_seconds,
-        "began": experiment.shares[0].since, "ended": experiment.ended, "why": experiment.why, "kept": experiment.kept,
-        "waiting": len(measured.open), "verdict": None if verdict is None else {"is": verdict[0], "arm": verdict[1]},
-        "mismatch": {"log_evidence": measured.evidence, "alarm": measured.evidence > MISMATCH, "from": math.exp(MISMATCH)},
-    } | ({"plot": measured.trace} if plot else {})  # fmt: skip
-
-
-def learnt(one: Learnt) -> dict[str, Any]:
-    """What a bandit knows, as plain values; of `linear` the chances for each context."""
-    bandit = one.bandit
-    means = one.means()
-    chances = one.chances((0.0,) * len(CONTEXT))
-    arms = [
-        {
-            "name": arm.name, "wishes": arm.wishes, "retired": arm.name in bandit.retired, "shown": int(one.shown[place]),
-            "weight": float(one.weight[place]), "mean": float(means[place]), "chance": float(chances[place]),
-        }
-        for place, arm in enumerate(bandit.arms)
-    ]  # fmt: skip
-    settings = {"half_life_days": bandit.half_life_days, "least": bandit.least, "window_seconds": bandit.window_seconds}
-    body = {"name": bandit.name, "kind": bandit.kind, "arms": arms, "goal": bandit.goal, **settings}
-    if bandit.kind == "linear":
-        said = [tuple(float(bool(n >> bit & 1)) for bit in range(len(CONTEXT))) for n in range(2 ** len(CONTEXT))]
-        body["contexts"] = [{**dict(zip(CONTEXT, x)), "chances": one.chances(x).tolist()} for x in said]
-    return body
 
 
 async def _arms(service: Service, asked: Tried) -> tuple[Arm, ...]:
