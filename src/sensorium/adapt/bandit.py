@@ -78,11 +78,12 @@ class Learnt:
             for table in (self.weight, self.rewards, self.gram, self.moment):
                 table *= keep
             self.time = time
-        x = features(context)
         self.weight[arm] += 1
         self.rewards[arm] += reward
-        self.gram[arm] += np.outer(x, x)
-        self.moment[arm] += reward * x
+        if self.bandit.kind == "linear":
+            x = features(context)
+            self.gram[arm] += np.outer(x, x)
+            self.moment[arm] += reward * x
         self.shown[arm] += 1
 
     def chances(self, context: Sequence[float] = ()) -> NDArray[np.float64]:
