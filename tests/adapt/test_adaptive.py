@@ -341,6 +341,33 @@ def test_a_full_disk_loses_nothing(
     assert len(one.store.notes(JOURNAL)) == 1
 
 
+def test_a_line_that_no_store_can_hold_does_not_hold_up_the_others(opened: Callable[[], Adaptive]) -> None:
+    one = opened()
+    one.define(bandit())
+    plan = one.plan({"user": "u"})
+    assert plan is not None
+    for n in range(9):
+        one.shown(f"r{n}", plan, "\ud800" if n in (3, 8) else "u", ["x"])
+    one.turn()
+    assert [note.body["id"] for note in one.store.notes(JOURNAL)] == [f"r{n}" for n in (0, 1, 2, 4, 5, 6, 7)]
+    assert one.lost == 2
+
+
+def test_a_long_journal_is_read_in_bounded_memory(
+    opened: Callable[[], Adaptive], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sensorium.adapt import adaptive
+
+    one = opened()
+    one.define(bandit())
+    lived(one, clock, 300, lambda arm: 0.3, "how")
+    clock.now += 100
+    one.turn()
+    monkeypatch.setattr(adaptive, "PAGE", 40)
+    again = opened()
+    assert again.bandit("how").saved() == one.bandit("how").saved()
+
+
 def test_planning_is_cheap(opened: Callable[[], Adaptive], clock: Clock) -> None:
     one = opened()
     idle = min(_seconds(lambda: one.plan({"user": "u"})) for _ in range(5))

@@ -22,7 +22,7 @@ from sensorium.adapt.experiment import Experiment, Measured, Shares
 from sensorium.adapt.exposure import JOURNAL, Act, Exposure, Window, read
 from sensorium.adapt.policy import Logged
 from sensorium.adapt.written import KINDS, described, restored
-from sensorium.errors import RecipeError, SensoriumError, UnknownId
+from sensorium.errors import DataError, RecipeError, UnknownId
 from sensorium.feedback.store import Note, Store
 
 T = TypeVar("T")
@@ -179,13 +179,7 @@ class Adaptive:
         with self._turning:
             self._hear()
             self._recent = (self._recent[1], set())
-            lines = [self._queue.popleft() for _ in range(len(self._queue))]
-            if lines:
-                try:
-                    self.store.note(JOURNAL, lines)
-                except SensoriumError:
-                    self._queue.extendleft(reversed(lines))
-                    raise
+            self._write([self._queue.popleft() for _ in range(len(self._queue))])
             if not self._windows:
                 return
             self._follow()
@@ -193,13 +187,33 @@ class Adaptive:
             if self.clock() - self._saved[0] >= CHECKPOINT_SECONDS and self._settled > self._saved[1]:
                 self._checkpoint()
 
+    def _write(self, lines: Sequence[Note]) -> None:
+        """Lines to the journal, in one sync; what cannot be written now waits, what never can is counted and left."""
+        if not lines:
+            return
+        try:
+            self.store.note(JOURNAL, lines)
+        except DataError:
+            if len(lines) == 1:
+                self.lost += 1
+                return
+            half = len(lines) // 2
+            self._queue.extendleft(reversed(lines[half:]))  # should the first half have to wait, these wait behind it
+            self._write(lines[:half])
+            self._write([self._queue.popleft() for _ in range(len(lines) - half)])
+        except BaseException:
+            self._queue.extendleft(reversed(lines))
+            raise
+
     def _follow(self) -> None:
         """Reads the journal on, and learns what is settled."""
+        now = self.clock() - GRACE_SECONDS
         while page := self.store.notes(JOURNAL, self._read, PAGE):
-            for note in page:
-                self._absorb(note)
+            latest = max((self._absorb(note) for note in page), default=0.0)
             self._read = page[-1].position
-        self._settle(self.clock() - GRACE_SECONDS)
+            if len(page) == PAGE:  # far behind: what is settled must not wait in memory until the end is reached
+                self._settle(min(latest - 60.0, now))
+        self._settle(now)
         for measured in self._known.experiments.values():
             measured.look()
 
@@ -218,14 +232,16 @@ class Adaptive:
             self._queue.extendleft(reversed(kept))
             self._window.forget(user)
 
-    def _absorb(self, note: Note) -> None:
+    def _absorb(self, note: Note) -> float:
+        """Takes a line in; returns when something was shown, 0 for what was done: its time is the client's to say."""
         seen = read(note)
         if isinstance(seen, Act):
             self._window.act(seen)
-            return
+            return 0.0
         windows = [self._windows[name] for name in seen.chosen if name in self._windows]
         if windows and seen.time + max(windows) > self._settled:
             self._window.show(seen, max(windows))
+        return seen.time
 
     def _settle(self, until: float) -> None:
         told = set()
