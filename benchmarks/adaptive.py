@@ -1,6 +1,7 @@
 """Does trying things pay, and are its figures true? Simulated people on MovieLens-100k.
 
-Run: python benchmarks/adaptive.py [--quick] [bandit|experiments|policies|cost …]     (ten minutes on one core; --quick: a tenth of the runs, nothing written)
+Run: python benchmarks/adaptive.py [--quick] [bandit|experiments|policies|cost …]
+(ten minutes on one core; --quick: a tenth of the runs, nothing is written)
 
 A person of MovieLens meets a list of five films made by one of four arms out of the older four fifths of the ratings, and
 clicks a film they liked in the newest fifth with probability .5, any other with .03; a click is the reward. So the true
@@ -208,7 +209,7 @@ def policies(chance: np.ndarray, runs: int, steps: int) -> dict[str, Any]:
 
 
 def cost(requests: int) -> dict[str, Any]:
-    """Of a request with a bandit and an experiment running, of writing the journal, and of knowing it again, in time of the processor."""
+    """Time of the processor: a request with a bandit and an experiment, the thread's share of it, a restart."""
     now = [1e9]
     arms = (Arm("a"), Arm("b", {"diversity": 0.5}))
     with tempfile.TemporaryDirectory() as folder:

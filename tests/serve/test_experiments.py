@@ -106,6 +106,7 @@ def test_arms_may_choose_the_sources_of_candidates(client: httpx.Client, server:
         ("/v1/experiments", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"diversit": 1}}]}),
         ("/v1/experiments", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"diversity": 7}}]}),
         ("/v1/experiments", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"diversity": [{}]}}]}),
+        ("/v1/experiments", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"repeat": [[[[]]]]}}]}),
         ("/v1/experiments", {"name": "x", "arms": [{"name": "a"}, {"name": "b", "wishes": {"user": "me"}}]}),
         ("/v1/experiments", {"name": "x", "arms": ARMS, "shares": {"plain": 1}}),
         ("/v1/experiments", {"name": "x", "arms": ARMS, "shares": {"plain": 0, "bold": 1}}),

@@ -1,7 +1,7 @@
 """What a service holds to try things: it says how to answer, notes what was shown and done, and learns from it.
 
-A request costs a few hashes and an append to a queue; nothing at all where nothing is tried. A thread writes the queue to
-the journal a few times a second, in one sync, then reads the journal on, its own lines and those of other processes
+A request costs a few hashes and an append to a queue; nothing at all where nothing is tried. A thread writes the queue
+to the journal a few times a second, in one sync, then reads the journal on, its own lines and those of other processes
 alike, and learns from answers whose time is over. So what it knows follows from the journal, and a restart knows it
 again: from a checkpoint, and what came after. A kill loses at most the lines of the last quarter of a second.
 """
@@ -53,7 +53,7 @@ class Known:
 
 
 class Adaptive:
-    """Experiments and bandits over one store. `seed` makes its draws repeatable, `clock` is the time in seconds since 1970."""
+    """Experiments and bandits over one store. `seed` makes draws repeatable, `clock` tells seconds since 1970."""
 
     def __init__(self, store: Store, *, seed: int | None = None, clock: Callable[[], float] = time.time) -> None:
         self.store, self.clock = store, clock
@@ -126,7 +126,7 @@ class Adaptive:
             self._put(Exposure(id, self.clock(), user, tuple(items), plan.chosen, plan.context, version).note())
 
     def happened(self, user: str, item: str, kind: str, when: float, to: str | None = None) -> None:
-        """Notes what somebody did, where it may belong to something shown: to answer `to`, or to one this person got."""
+        """Notes what somebody did, where it may follow an answer: the one named `to`, or one this person got."""
         if self._windows and (to is not None or any(user in those for those in (self._window.of_user, *self._recent))):
             self._put(Act(when, user, item, kind, to).note())
 
@@ -226,7 +226,7 @@ class Adaptive:
                 self.problem = " ".join(str(error).split())
 
     def forget(self, user: str) -> None:
-        """Lines of a person that wait or are open are dropped; those in the journal the store erases. Sums stay, nameless."""
+        """Lines of a person that wait or are open are dropped; the store erases the journal's. Sums stay, nameless."""
         with self._turning:
             kept = [note for note in (self._queue.popleft() for _ in range(len(self._queue))) if note.user != user]
             self._queue.extendleft(reversed(kept))
@@ -279,7 +279,7 @@ class Adaptive:
                     name, {arm: 0.0 if arm in harmful else share for arm, share in now.of.items()}, now.traffic
                 )
 
-    # --- definitions ---------------------------------------------------------------------------------------------------
+    # --- definitions ----------------------------------------------------------------------------------------------
 
     def define(self, tried: Tried) -> None:
         """Begins to try something. **Raises** RecipeError where the name is taken by something else."""
@@ -386,7 +386,7 @@ class Adaptive:
             trying = [one for one in trying if one.ended is None or one.kept is not None]
             self._active = (*learning, *trying)  # an experiment has the last word
 
-    # --- knowing again, estimating ---------------------------------------------------------------------------------------
+    # --- knowing again, estimating --------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
         """One document: what is known, up to which time, and from where the journal must be read again."""
@@ -414,7 +414,7 @@ class Adaptive:
         self._settled, self._read = float(state["settled"]), int(state["after"])
 
     def logged(self, name: str) -> tuple[Logged, list[str]]:
-        """The settled decisions of an experiment or bandit, and its arms. **Raises** UnknownId. **Cost** reads the journal."""
+        """The settled decisions of an experiment or bandit, and its arms. **Raises** UnknownId. **Cost** all the journal."""
         from sensorium.adapt.written import logged
 
         known: Tried = (

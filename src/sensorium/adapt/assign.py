@@ -20,8 +20,8 @@ def chance(unit: str, salt: str) -> float:
 def assigned(unit: str, shares: Mapping[str, float], salt: str, traffic: float = 1.0) -> str | None:
     """The arm of a unit, None where it takes no part. Shares need not sum to 1.
 
-    Every arm draws −ln(u) ÷ share, and the least wins: an arm wins exactly in proportion to its share, and where shares change,
-    nobody moves but to an arm that has grown against theirs. Larger `traffic` only adds people.
+    Every arm draws −ln(u) ÷ share, and the least wins: an arm wins exactly in proportion to its share, and where shares
+    change, nobody moves but to an arm that has grown against theirs. Larger `traffic` only adds people.
 
     **Source** weighted rendezvous hashing: Thaler & Ravishankar 1998; Schindelhauer & Schomaker 2005.
 

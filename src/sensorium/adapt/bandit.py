@@ -98,7 +98,7 @@ class Learnt:
         return table if self.bandit.kind == "beta" else self._floored(np.argmax(table @ features(context), axis=1))
 
     def draw(self) -> NDArray[np.float64]:
-        """Take into the chances what was learnt, in one write. **Cost** a millisecond; the thread that learns pays it."""
+        """Takes what was learnt into the chances, in one write. **Cost** a millisecond; the thread that learns pays."""
         self._ready = self._drawn()
         return self._ready
 

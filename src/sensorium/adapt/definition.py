@@ -35,8 +35,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Tried:
-    """What experiments and bandits share. `goal`: what an event of a kind is worth, in [0, 1]; an answer's reward is the
-    sum over its items of the best event within `window_seconds`, at most 1."""
+    """What experiments and bandits share. `goal`: what an event of a kind is worth, in [0, 1]; an answer's reward is
+    the sum over its items of the best event within `window_seconds`, at most 1."""
 
     name: str
     arms: tuple[Arm, ...]

@@ -165,7 +165,7 @@ class Measured:
         return {"difference": self.compared[name].estimate, "lower": self.lower[name], "upper": self.upper[name]}
 
     def verdict(self) -> tuple[str, str | None] | None:
-        """What is decided, and for which arm: winner, harm (every arm is worse), futility, undecided; None: nothing yet."""
+        """What is decided, and for which arm: winner, harm (all are worse), futility, undecided; None: nothing yet."""
         if self.evidence > MISMATCH:
             return ("mismatch", None)
         better = [name for name in self.compared if self.lower[name] > 0]

@@ -74,8 +74,10 @@ def course(name: str, points: Sequence[Mapping[str, Any]]) -> str:
         return [f"{x(point['people']):.1f},{y(one[bound]):.1f}" for point, one in zip(points, told, strict=True)]
 
     marks = "".join(
-        f'<line x1="{left}" x2="{width - 8}" y1="{y(at):.1f}" y2="{y(at):.1f}" stroke="currentColor" opacity="{0.7 if not at else 0.2}"/>'
-        f'<text x="{left - 6}" y="{y(at) + 4:.1f}" text-anchor="end" font-size="11" fill="currentColor">{at:+.2g}</text>'
+        f'<line x1="{left}" x2="{width - 8}" y1="{y(at):.1f}" y2="{y(at):.1f}" stroke="currentColor" '
+        f'opacity="{0.2 if at else 0.7}"/>'
+        f'<text x="{left - 6}" y="{y(at) + 4:.1f}" text-anchor="end" font-size="11" '
+        f'fill="currentColor">{at:+.2g}</text>'
         for at in (-high, -high / 2, 0.0, high / 2, high)
     )
     return (
@@ -83,5 +85,6 @@ def course(name: str, points: Sequence[Mapping[str, Any]]) -> str:
         f'viewBox="0 0 {width:.0f} {height:.0f}" xmlns="http://www.w3.org/2000/svg">{marks}'
         f'<polygon points="{" ".join(path("upper") + path("lower")[::-1])}" fill="#4477aa" opacity=".2"/>'
         f'<polyline points="{" ".join(path("difference"))}" fill="none" stroke="#4477aa" stroke-width="2"/>'
-        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end" font-size="11" fill="currentColor">{most:,} people</text></svg>'
+        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end" font-size="11" fill="currentColor">'
+        f"{most:,} people</text></svg>"
     )

@@ -1,4 +1,4 @@
-"""Tests that may be looked at after every person: confidence sequences for a difference, and for shares that do not come true.
+"""Tests that may be looked at after every person: of a difference, and of shares that do not come true.
 
 **Source** Howard, Ramdas, McAuliffe & Sekhon 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences":
 theorem 4 (empirical Bernstein) with the gamma-exponential mixture (proposition 9), applied as in their section on
@@ -42,7 +42,7 @@ def tuned_rho(v: float, alpha: float) -> float:
 
 @dataclass
 class Segment:
-    """People of two arms under one propensity of the treated. `total`: Σ of their effects, `spread`: Σ (effect − guess)²."""
+    """People of two arms under one propensity of the treated. `total`: Σ effect, `spread`: Σ (effect − guess)²."""
 
     share: float
     people: int = 0

@@ -33,6 +33,8 @@ ROLES: Mapping[tuple[str, str], str] = {
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Plain = bool | int | float | Annotated[str, Field(max_length=512)]
+Wish = Plain | Annotated[list[Plain], Field(max_length=100)] | Annotated[dict[str, Plain], Field(max_length=100)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
 Split = Annotated[dict[Name, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=ARMS)]
 Goal = Annotated[
@@ -45,7 +47,7 @@ class ArmAsked(Wire):
     """A way to answer: wishes of a request (`diversity`, `repeat` …) that take the place of the recipe's."""
 
     name: Name
-    wishes: dict[str, Any] = Field({}, max_length=20)
+    wishes: dict[str, Wish] = Field({}, max_length=20)
 
 
 class Tried(Wire):
@@ -120,7 +122,7 @@ def experiments(service: Service) -> APIRouter:
 
     @routes.get("/v1/experiments")
     async def listed() -> Response:
-        """All experiments with their figures, without plots; `lost` lines did not fit the queue, `problem` is the journal's."""
+        """All experiments with their figures, without plots; `lost` lines were not noted, `problem` is the journal's."""
         found = [told(one, plot=False) for one in adaptive.experiments]
         return ready({"experiments": found, "lost": adaptive.lost, "problem": adaptive.problem})
 
