@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import experiments, gorse, native, operations
+from sensorium.serve import answers, experiments, gorse, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.keys import Conflict
 from sensorium.serve.logs import LEVELS
@@ -25,7 +25,10 @@ from sensorium.serve.tenants import Tenants
 
 # Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
 ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], str]]] = (
+    (answers.answers, answers.ROLES),
     (native.native, native.ROLES),
+    (uploads.uploads, uploads.ROLES),
+    (standing.standing, standing.ROLES),
     (gorse.gorse, gorse.ROLES),
     (operations.operations, operations.ROLES),
     (experiments.experiments, experiments.ROLES),
@@ -43,6 +46,7 @@ class Serving:
     certificate: Path | None = None
     private_key: Path | None = None
     media: Path | None = None
+    fetch: bool = False  # whether pictures are fetched by URL
     body_bytes: int = 16 * 2**20
     per_second: float = 0.0  # requests of one key
     tenant_per_second: float = 0.0  # requests of one run

@@ -17,6 +17,7 @@ from sensorium.serve.keys import LOCAL, NOBODY, Caller, group_of
 from sensorium.serve.limits import Bounded, Buckets, Refusal, Room, busy
 from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Route
+from sensorium.serve.paths import segmented
 from sensorium.serve.tenants import Tenants
 from sensorium.stages import listened, mark, unheard
 
@@ -72,6 +73,7 @@ class Guards:
             await send({"type": "websocket.close", "code": 1008})
             return
         begin = perf_counter()
+        segmented(scope)
         headers = dict(scope["headers"])
         sent = Sent(send, self._headers(scope, headers))
         marks, token = listened()

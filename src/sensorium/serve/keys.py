@@ -50,6 +50,8 @@ def group_of(path: str) -> str:
             return "events"
         if parts[4] == "neighbors":
             return "recommend"
+    if parts[-1] == "similar" and len(parts) == 5:
+        return "recommend"
     word = _WORDS[parts[1]].get(parts[2], parts[2])
     return word if word in GROUPS else "admin"
 

@@ -41,7 +41,7 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
     with contextlib.ExitStack() as opened:
         for name, folder in folders.items():
             services[name] = Service(
-                folder, cache=cache, first_key=first_key, media=media_of(serving.media, name, len(folders)),
+                folder, cache=cache, first_key=first_key, media=media_of(serving.media, name, len(folders)), fetch=serving.fetch,
                 encoder_seconds=serving.encoder_seconds,
             )  # fmt: skip
             opened.callback(services[name].close)

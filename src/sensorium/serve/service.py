@@ -25,11 +25,13 @@ from sensorium.engine import Engine
 from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Entry
-from sensorium.rank.query import Ranking
+from sensorium.rank.query import Ranking, Why
 from sensorium.serve.keys import Keys
 from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Commits
 from sensorium.serve.pulse import Pulse
+from sensorium.serve.standing import Standing
+from sensorium.serve.uploads import MARK, Uploads
 from sensorium.stages import mark
 
 T = TypeVar("T")
@@ -67,6 +69,7 @@ class Service:
 
     def __init__(
         self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
+        fetch: bool = False,
         encoder_seconds: float = ENCODER_SECONDS,
     ) -> None:  # fmt: skip
         self.engine = Engine.open(folder, cache=cache)
@@ -74,12 +77,14 @@ class Service:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
+        self.media, self.fetch = media, fetch  # where media may lie; whether pictures are fetched by URL
+        self.standing = Standing(self.store)
+        self.uploads = Uploads(Path(folder), self.store)
         self.committed = Commits()
         self.commits = Committer(self.store, told=self.committed)
         self.pulse = Pulse(self.store)
         self.started = False  # whether it is caught up with the store
         self.adaptive = Adaptive(self.store)
-        self.media = media
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
@@ -169,15 +174,45 @@ class Service:
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
         plan = self.adaptive.plan(wishes)  # None where nothing is tried
-        recommend = self.engine.recommend
-        recommend = recommend if plan is None else partial(self.adaptive.answered, recommend, plan)
-        ranking = await self.threaded(partial(recommend, **wishes))
+        explores = wishes.get("exploration") or (plan is not None and plan.wishes.get("exploration"))
+        if explores and wishes.get("seed") is None:
+            wishes["seed"] = secrets.randbits(53)
+        ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
+        ranking = await self.threaded(partial(ranked, **wishes))
         if self.lacking:
             ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
         answer = Answer(secrets.token_hex(8), ranking)
         if plan is not None:
             self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
         return answer
+
+    def ranked(self, **wishes: Any) -> Ranking:
+        """The same by a thread that may wait: under the standing rules."""
+        return self.engine.answer(self.engine.asked(**self.standing.joined(wishes)))
+
+    def why(self, item: str, wishes: Mapping[str, Any]) -> Why:
+        """Why an item stands where it does for these wishes, under the standing rules. **Raises** UnknownId."""
+        return self.engine.why(item, self.engine.asked(**self.standing.joined(wishes)))
+
+    def seen(self, user: str) -> list[str]:
+        """Items that a person did something with since the service began to note it."""
+        return list({entry.item for entry in self.store.read(user=user)})
+
+    def person(self, user: str) -> dict[str, Any]:
+        """What is known of a person. **Raises** UnknownId."""
+        live = self.engine.live
+        snapshot, row = live.snapshot, int(live.snapshot.user_ids.rows([user])[0])
+        body = self.store.get("users", user)
+        fresh = self.store.read(snapshot.position, user=user)
+        if row < 0 and body is None and not fresh and not self.store.read(user=user, most=1):
+            raise UnknownId(f"no user {user!r}")
+        mine = live.lookup.by_user.of(row)
+        times = [entry.time for entry in fresh]
+        times += [float(snapshot.events.time[mine[-1]])] if len(mine) and snapshot.events.timed else []
+        return {
+            "user": user, "learnt": len(mine), "live": len(fresh), "last": max(times, default=None),
+            "labels": (body or {}).get("labels"), "comment": (body or {}).get("comment", ""),
+        }  # fmt: skip
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
         """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that.
@@ -295,14 +330,19 @@ class Service:
         row[things.id or "item_id"] = body["item_id"]
         for column in {*MEDIA_COLUMNS, *media} & set(row):
             if row[column]:
-                row[column] = str(self._inside(str(row[column])))
+                row[column] = str(self.inside(str(row[column])))
         return row
 
-    def _inside(self, path: str) -> Path:
-        """A path of media, within the folder that was configured. **Raises** DataError for any other."""
+    def inside(self, path: str) -> Path:
+        """Where uploaded media lie, or media by path: within the folder that was configured. **Raises** DataError for any other."""
+        if path.startswith(MARK):
+            return self.uploads.place(path)
         if self.media is None:
             raise DataError("media by path need a folder: start the service with --media FOLDER")
-        whole = (self.media / path).resolve()
+        try:
+            whole = (self.media / path).resolve()
+        except (ValueError, OSError):  # a NUL within, or far too long
+            raise DataError(f"{path[:60]!r} is no path") from None
         if not whole.is_relative_to(self.media.resolve()):
             raise DataError(f"{path!r} lies outside the media folder")
         return whole
