@@ -17,7 +17,7 @@ from sensorium.index.index import Index
 from sensorium.models.model import Features, Model
 from sensorium.models.steered import steered
 from sensorium.rank.arrange import EXPLORED, PINNED, arranged
-from sensorium.rank.candidates import FOUND, Candidates, candidates
+from sensorium.rank.candidates import FOUND, Candidates, candidates, drawn_from
 from sensorium.rank.explain import reasons_of, taken_apart
 from sensorium.rank.filters import allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
@@ -67,7 +67,11 @@ def answer(
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
     pins = pinned(snapshot, query, tables.columns, notes)
     keep[list(pins)] = True
-    pool = candidates(history, snapshot.model, features, events, tables, snapshot.index, keep, query.k)
+    pool = drawn_from(query.sources, history, snapshot.model, features, events, tables, snapshot.index, keep, query.k)
+    if query.sources and len(pool.rows) < query.k:
+        notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
+    if len(pool.rows) < query.k:
+        pool = candidates(history, snapshot.model, features, events, tables, snapshot.index, keep, query.k)
     mark("candidates")
     model, line = steered(snapshot.model, query.modalities)
     notes += [line] if line else []

@@ -344,6 +344,44 @@ def demo(
     print(f"a generated world is in {folder}.  Next:  sensorium train {folder / 'demo.toml'} --out runs/demo")
 
 
+@app.command(epilog="Example:  sensorium experiments runs/movies --report look.html")
+def experiments(
+    run: RunArgument, report: Annotated[Path | None, typer.Option(help="The course of every difference, as one HTML page.")] = None,
+    as_json: JsonLines = False,
+) -> None:  # fmt: skip
+    """What experiments and bandits of a service have found; their bounds hold however often one looks."""
+    from sensorium.adapt.adaptive import Adaptive
+    from sensorium.adapt.figures import course, learnt, told
+    from sensorium.feedback.open import opened
+
+    results.check(file=[report])
+    if not (run / "log.sqlite").exists():
+        raise RecipeError(f"{run}: no run with a log is here; give the folder of a run that was served")
+    store = opened(run / "log.sqlite")
+    try:
+        adaptive = Adaptive(store)
+        adaptive.look()
+        found = [told(one) for one in adaptive.experiments]
+        bandits = [learnt(one) for one in adaptive.bandits]
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps({"experiments": found, "bandits": bandits}, ensure_ascii=False))
+    else:
+        say.experiments(found, bandits)
+    if report is not None:
+        from sensorium.evaluate.page import figure, page
+
+        plots = [
+            (one["name"], one["name"], "".join(
+                figure(f"{arm['name']} against {one['control']}", course(arm["name"], one["plot"]))
+                for arm in one["arms"] if arm["name"] != one["control"]
+            ))
+            for one in found
+        ]  # fmt: skip
+        results.write(report, page("Experiments", f"{run.name}: differences of rewards a person, with bounds", plots))
+
+
 @app.command(epilog="Example:  SENSORIUM_API_KEY=$(openssl rand -hex 24) sensorium serve runs/movies --port 8087")
 def serve(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs; each is a tenant of the name of its folder.", show_default=False)] = None,

@@ -39,7 +39,7 @@ from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, RemoteError, SensoriumError, SnapshotError, UnknownId
+from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError, UnknownId
 from sensorium.evaluate.drift import drift
 from sensorium.evaluate.gate import Bounds, Verdict, judged
 from sensorium.feedback import sound
@@ -56,6 +56,7 @@ from sensorium.runs import Version
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
+PRESETS = 32  # weights of a blend's members that are kept ready
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
 LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
 
@@ -124,6 +125,24 @@ class Live:
         out = replace(self, name=name)
         out.__dict__.update({key: value for key, value in self.__dict__.items() if key != "name"})
         return out
+
+    def weighing(self, members: Mapping[str, float]) -> Live:
+        """The same version, the members of its blend counting otherwise; tables are shared. **Raises** RecipeError where it
+        is no blend. **Cost** nothing after the first time, for as many presets as are asked for in turn."""
+        if not members:
+            return self
+        presets: dict[Any, Live] = self.__dict__.setdefault("_presets", {})
+        named = tuple(sorted(members.items()))
+        if named not in presets:
+            model: Any = self.snapshot.model
+            if not hasattr(model, "weighing"):
+                raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
+            other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
+            other.__dict__.update(index=self.index, lookup=self.lookup, hidden=self.hidden)
+            if len(presets) >= PRESETS:
+                presets.pop(next(iter(presets)), None)
+            presets[named] = other
+        return presets[named]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -260,6 +279,7 @@ class Engine:
         boosts: Mapping[str, float] | None = None, pins: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None, exploration: float = 0.0, seed: int = 0,
         modalities: Mapping[str, float] | None = None,
+        sources: Sequence[str] = (), members: Mapping[str, float] | None = None,
     ) -> Ranking:  # fmt: skip
         """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
@@ -270,7 +290,7 @@ class Engine:
             self.asked(
                 user=user, k=k, like=like, unlike=unlike, rules=rules, exclude=exclude, repeat=repeat,
                 diversity=diversity, explain=explain, now=now, boosts=boosts, pins=pins, caps=caps,
-                exploration=exploration, seed=seed, modalities=modalities,
+                exploration=exploration, seed=seed, modalities=modalities, sources=sources, members=members,
             )
         )  # fmt: skip
 
@@ -287,13 +307,13 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        live = self._live
+        live = self._live.weighing(query.members)
         happened = self._happened(live, query)
         return replace(answer(live, query, happened, lookup=live.lookup, weights=live.weights), version=live.name)
 
     def why(self, item: str, query: Query) -> Why:
         """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
-        live = self._live
+        live = self._live.weighing(query.members)
         told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
         return replace(told, version=live.name)
 

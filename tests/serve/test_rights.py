@@ -35,6 +35,9 @@ write  events     GET /api/feedback/{user}/{item}, GET /api/feedback/{kind}/{use
 write  events     DELETE /api/feedback/{user}/{item}, DELETE /api/feedback/{kind}/{user}/{item}
 write  events     GET /api/user/{user}/feedback, GET /api/user/{user}/feedback/{kind}
 write  events     GET /api/item/{item}/feedback, GET /api/item/{item}/feedback/{kind}
+read   experiments GET /v1/experiments, GET /v1/experiments/{name}, GET /v1/bandits, GET /v1/bandits/{name}
+admin  experiments POST /v1/experiments, POST /v1/experiments/{name}/stop, POST /v1/experiments/{name}/shares
+admin  experiments POST /v1/bandits, DELETE /v1/bandits/{name}, POST /v1/policies/estimate
 admin  users      DELETE /v1/users/{user}, DELETE /api/user/{user}
 read   models     GET /v1/models
 admin  models     POST /v1/models/refresh, POST /v1/models/rollback

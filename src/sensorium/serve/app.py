@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import answers, gorse, models, native, operations, standing, uploads
+from sensorium.serve import answers, experiments, gorse, models, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.keys import Conflict
 from sensorium.serve.learning import Schedule
@@ -33,6 +33,7 @@ ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], 
     (gorse.gorse, gorse.ROLES),
     (operations.operations, operations.ROLES),
     (models.models, models.ROLES),
+    (experiments.experiments, experiments.ROLES),
 )
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sensorium.adapt.adaptive import Adaptive
 from sensorium.arrays import threads
 from sensorium.data.catalog import Catalog
 from sensorium.data.ids import Ids
@@ -80,6 +81,7 @@ class Service:
         self.commits = Committer(self.store, told=self.committed)
         self.pulse = Pulse(self.store)
         self.started = False  # whether it is caught up with the store
+        self.adaptive = Adaptive(self.store)
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
@@ -95,6 +97,7 @@ class Service:
         """Bring the live version up to the documents, then go on doing so."""
         self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.catch_up)
+        await self.slow(self.adaptive.start)
         self._tasks = [asyncio.create_task(task) for task in (
             self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
         )]  # fmt: skip
@@ -120,6 +123,7 @@ class Service:
         self.learner.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._slow.shutdown(wait=True, cancel_futures=True)
+        self.adaptive.close()
         self.engine.close()
 
     @property
@@ -169,12 +173,18 @@ class Service:
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        if wishes.get("exploration") and wishes.get("seed") is None:
+        plan = self.adaptive.plan(wishes)  # None where nothing is tried
+        explores = wishes.get("exploration") or (plan is not None and plan.wishes.get("exploration"))
+        if explores and wishes.get("seed") is None:
             wishes["seed"] = secrets.randbits(53)
-        ranking = await self.threaded(lambda: self.ranked(**wishes))
+        ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
+        ranking = await self.threaded(partial(ranked, **wishes))
         if self.lacking:
             ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
-        return Answer(secrets.token_hex(8), ranking)
+        answer = Answer(secrets.token_hex(8), ranking)
+        if plan is not None:
+            self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
+        return answer
 
     def ranked(self, **wishes: Any) -> Ranking:
         """The same by a thread that may wait: under the standing rules."""
@@ -205,10 +215,18 @@ class Service:
         }  # fmt: skip
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
-        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
+        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that.
+
+        `recommendation` of an event is the id of the answer that it follows.
+        """
         if self.commits.waiting >= COMMITS:
             raise Busy("too many events wait for the disk; come back in a second")
-        return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
+        entries = self.engine.entries([_bare(event) for event in events])
+        positions = await asyncio.wrap_future(self.commits.submit(entries))
+        for event, entry in zip(events, entries, strict=True):
+            to = None if isinstance(event, Entry) else event.get("recommendation")
+            self.adaptive.happened(entry.user, entry.item, entry.kind, entry.time, to)
+        return positions
 
     # --- items ----------------------------------------------------------------------------------------------------
 
@@ -308,9 +326,15 @@ class Service:
     # --- versions -------------------------------------------------------------------------------------------------
 
     async def forget(self, user: str) -> None:
-        """Erases a person; what is being learnt just now knows them, and is given up."""
+        """Erases a person: from what waits to be noted, the log, and what was learnt. What is being learnt just now knows them,
+        and is given up."""
         self.learner.stop()
-        await self.slow(lambda: self.engine.forget(user))
+
+        def erase() -> None:
+            self.adaptive.forget(user)
+            self.engine.forget(user)
+
+        await self.slow(erase)
 
     async def rollback(self, to: str | None = None) -> str:
         """Goes back to a version; what is being learnt just now is given up."""
@@ -356,3 +380,10 @@ def _queued(work: Callable[[], T]) -> T:
     """The work, its wait for a thread told apart."""
     mark("queue")
     return work()
+
+
+def _bare(event: Entry | Mapping[str, Any]) -> Entry | Mapping[str, Any]:
+    """An event as the store takes it: without the answer it follows."""
+    if isinstance(event, Entry) or "recommendation" not in event:
+        return event
+    return {name: value for name, value in event.items() if name != "recommendation"}
