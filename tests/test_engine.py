@@ -30,7 +30,7 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def current(run: Path) -> dict[str, bytes]:
-    return folder_bytes(run / "snapshots" / (run / "current").read_text().strip())
+    return folder_bytes(run / "snapshots" / (run / "current").read_text().split()[0])
 
 
 @pytest.fixture(scope="module")

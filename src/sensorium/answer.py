@@ -14,11 +14,12 @@ from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.errors import ShapeError
 from sensorium.index.cells import Cells
+from sensorium.index.exact import Exact
 from sensorium.index.index import EXACT_UP_TO, Index
 from sensorium.models.model import Features, Model
 from sensorium.models.steered import steered
 from sensorium.rank.arrange import EXPLORED, PINNED, arranged
-from sensorium.rank.candidates import FOUND, Candidates, candidates, well_known, wide
+from sensorium.rank.candidates import FOUND, Candidates, candidates, drawn_from, well_known, wide
 from sensorium.rank.explain import Scales, reasons_of, taken_apart
 from sensorium.rank.filters import Mask, Masks, allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
@@ -74,11 +75,13 @@ def answer(
     notes += [line] if line else []
     kind = type(snapshot.model).__name__
     scales: Scales = ()
-    if isinstance(snapshot.index, Cells) and not exact:
+    pool, scores = _drawn(snapshot, query, history, masks.by_row(keep), tables, notes), np.zeros(0, np.float32)
+    if len(pool.rows) >= query.k:
+        mark("candidates")
+    elif isinstance(snapshot.index, Cells) and not exact:
         pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k)
     else:
         pool = _candidates(snapshot, history, masks.by_row(keep), tables, query.k, exact)
-        scores = np.zeros(0, np.float32)
         mark("candidates")
     if not len(pool.rows):
         why = (
@@ -101,7 +104,7 @@ def answer(
         told, features.items.values[pool.rows] if query.diversity else None, query.k, diversity=query.diversity,
         pins={int(np.searchsorted(pool.rows, row)): place - 1 for row, place in pins.items()},
         values=values_of(catalog, pool.rows, query.caps, tables.columns), caps=query.caps,
-        exploration=query.exploration, rng=np.random.default_rng(query.seed),
+        exploration=query.exploration, rng=np.random.default_rng(query.seed) if query.exploration else None,
     )  # fmt: skip
     first = list_.place
     found = [
@@ -221,6 +224,22 @@ def _searched(
     order = np.argsort(found.rows)
     source = FOUND.index("all" if found.all else "near")
     return Candidates(found.rows[order], np.full(len(order), source, np.int8)), found.scores[order], found.scales
+
+
+def _drawn(
+    snapshot: Answering, query: Query, history: Histories, keep: Mask, tables: Lookup, notes: list[str]
+) -> Candidates:
+    """The candidates of the sources that the query names; `keep` by row."""
+    items, index = snapshot.features.items, snapshot.index
+    if query.sources and isinstance(index, Cells):
+        index = Exact(items.values, items.present)
+    pool = drawn_from(
+        query.sources, history, snapshot.model, snapshot.features, snapshot.events, tables,
+        index, keep, query.k,  # type: ignore[arg-type]
+    )  # fmt: skip
+    if query.sources and len(pool.rows) < query.k:
+        notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
+    return pool
 
 
 def _candidates(

@@ -344,6 +344,44 @@ def demo(
     print(f"a generated world is in {folder}.  Next:  sensorium train {folder / 'demo.toml'} --out runs/demo")
 
 
+@app.command(epilog="Example:  sensorium experiments runs/movies --report look.html")
+def experiments(
+    run: RunArgument, report: Annotated[Path | None, typer.Option(help="The course of every difference, as one HTML page.")] = None,
+    as_json: JsonLines = False,
+) -> None:  # fmt: skip
+    """What experiments and bandits of a service have found; their bounds hold however often one looks."""
+    from sensorium.adapt.adaptive import Adaptive
+    from sensorium.adapt.figures import course, learnt, told
+    from sensorium.feedback.open import opened
+
+    results.check(file=[report])
+    if not (run / "log.sqlite").exists():
+        raise RecipeError(f"{run}: no run with a log is here; give the folder of a run that was served")
+    store = opened(run / "log.sqlite")
+    try:
+        adaptive = Adaptive(store)
+        adaptive.look()
+        found = [told(one) for one in adaptive.experiments]
+        bandits = [learnt(one) for one in adaptive.bandits]
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps({"experiments": found, "bandits": bandits}, ensure_ascii=False))
+    else:
+        say.experiments(found, bandits)
+    if report is not None:
+        from sensorium.evaluate.page import figure, page
+
+        plots = [
+            (one["name"], one["name"], "".join(
+                figure(f"{arm['name']} against {one['control']}", course(arm["name"], one["plot"]))
+                for arm in one["arms"] if arm["name"] != one["control"]
+            ))
+            for one in found
+        ]  # fmt: skip
+        results.write(report, page("Experiments", f"{run.name}: differences of rewards a person, with bounds", plots))
+
+
 @app.command(epilog="Example:  SENSORIUM_API_KEY=$(openssl rand -hex 24) sensorium serve runs/movies --port 8087")
 def serve(
     runs: Annotated[list[Path] | None, typer.Argument(help="Runs; each is a tenant of the name of its folder.", show_default=False)] = None,
@@ -364,14 +402,19 @@ def serve(
     log_level: Annotated[str, typer.Option(help="debug, info (each request), warning, error.")] = "info",
     traces: Annotated[str, typer.Option(help="Send spans there, as OTLP over HTTP \\[else: $OTEL_EXPORTER_OTLP_ENDPOINT].")] = "",
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
+    learn_every: Annotated[float, typer.Option(help="Seconds after which new events are learnt; 0: never by itself.", min=0)] = 300.0,
+    learn_after: Annotated[int, typer.Option(help="Or sooner, after so many new events.", min=1)] = 500,
+    learn_all_every: Annotated[float, typer.Option(help="Seconds after which everything is learnt anew.", min=0)] = 86_400.0,
     cache: CacheOption = None,
 ) -> None:  # fmt: skip
     """Answer over HTTP: recommendations, events, items, search; docs at /docs."""
     from sensorium.serve.app import Serving
+    from sensorium.serve.learning import Schedule
     from sensorium.serve.run import run
     from sensorium.serve.tenants import named
     from sensorium.serve.traces import address
 
+    schedule = Schedule(learn_every, learn_after, learn_all_every)
     folders = named(runs or [], tenants)
     first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
     if key_file and not first.strip():
@@ -380,10 +423,50 @@ def serve(
         host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media, fetch=fetch,
         body_bytes=body_mib << 20, per_second=per_second, tenant_per_second=tenant_per_second,
         origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure,
+        schedule=schedule,
     )  # fmt: skip
     where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
     print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
     run(folders, serving, cache=cache, first_key=first)
+
+
+@app.command(epilog="Example:  sensorium models runs/movies")
+def models(run: RunArgument, as_json: JsonLines = False) -> None:
+    """The versions of a run: which answers, when each was made and why, and why one was refused."""
+    from dataclasses import asdict
+
+    engine = _open(run, None)
+    told, kept = engine.versions(), engine.kept()
+    lines = [{**asdict(one), "kept": one.name in kept} for one in told.versions]
+    if as_json:
+        print(json.dumps({"version": engine.version, "held": told.held, "versions": lines}, ensure_ascii=False))
+        return
+    say.versions(engine.version, told.held, lines)
+
+
+@app.command(epilog="Example:  sensorium rollback runs/movies")
+def rollback(
+    run: RunArgument,
+    to: Annotated[str | None, typer.Option(help="The version to go back to \\[default: the one before].")] = None,
+    quiet: Quiet = False, lines: JsonLines = False,
+) -> None:  # fmt: skip
+    """Go back to a version before, also where the present one cannot be opened; none is learnt until `refresh` is called."""
+    from sensorium.engine import Engine
+    from sensorium.errors import SnapshotError
+
+    try:
+        engine = Engine.open(run)
+    except SnapshotError:
+        if to is None:
+            raise
+        Engine.mend(run, to)
+        engine, version = Engine.open(run), to
+    else:
+        version = engine.rollback(to)
+    if lines:
+        _done(engine, version=version)
+    elif not quiet:
+        print(f"version {version} answers; learn on with:  sensorium refresh {run}")
 
 
 STOPPED = 130  # the exit code after Ctrl-C

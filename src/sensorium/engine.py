@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +39,12 @@ from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError
+from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError, UnknownId
+from sensorium.evaluate.drift import drift
+from sensorium.evaluate.gate import Bounds, Verdict, judged
+from sensorium.feedback import sound
 from sensorium.feedback.log import Log
+from sensorium.feedback.marked import MarkedLog
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.cells import Cells, cells_by, cells_of
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
@@ -48,10 +53,12 @@ from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Rule, Why, check_count, parse_rule, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
-from sensorium.refresh import added, completed, forgotten, refreshed
+from sensorium.refresh import added, carried, completed, forgotten, refreshed, taken_in, unlogged, updated
+from sensorium.runs import Version
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
+PRESETS = 32  # weights of a blend's members that are kept ready
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
 SWIFT = 250_000  # items up to which an answer through cells takes about a millisecond
 LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
@@ -113,13 +120,6 @@ class Live:
         """Whether the tables are there, so that an answer does not wait for them."""
         return "masks" in self.__dict__
 
-    def warm_up(self) -> None:
-        """Build every table that answering needs."""
-        _ = self.index, self.lookup, self.made_from, self.weights, self.hidden, self.masks
-        if isinstance(self.index, Cells) and len(self.snapshot.catalog):
-            answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
-        snapshots.let_go(self.snapshot)
-
     @cached_property
     def made_from(self) -> Recipe:
         """The recipe of the run."""
@@ -135,6 +135,39 @@ class Live:
     def hidden(self) -> frozenset[int]:
         """Rows that are never shown."""
         return frozenset(self.snapshot.hidden)
+
+    def warmed(self) -> Live:
+        """Itself, with its tables made: so the first answer after a swap is as quick as the others."""
+        for table in ("index", "lookup", "made_from", "weights", "hidden", "masks"):
+            getattr(self, table)
+        if isinstance(self.index, Cells) and len(self.snapshot.catalog):
+            answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
+        snapshots.let_go(self.snapshot)
+        return self
+
+    def named(self, name: str) -> Live:
+        """Itself under another name, with the tables that it has."""
+        out = replace(self, name=name)
+        out.__dict__.update({key: value for key, value in self.__dict__.items() if key != "name"})
+        return out
+
+    def weighing(self, members: Mapping[str, float]) -> Live:
+        """The same version, the members of its blend counting otherwise; tables are shared. **Raises** RecipeError where it
+        is no blend. **Cost** nothing after the first time, for as many presets as are asked for in turn."""
+        if not members:
+            return self
+        presets: dict[Any, Live] = self.__dict__.setdefault("_presets", {})
+        named = tuple(sorted(members.items()))
+        if named not in presets:
+            model: Any = self.snapshot.model
+            if not hasattr(model, "weighing"):
+                raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
+            other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
+            other.__dict__.update(index=self.index, lookup=self.lookup, hidden=self.hidden, masks=self.masks)
+            if len(presets) >= PRESETS:
+                presets.pop(next(iter(presets)), None)
+            presets[named] = other
+        return presets[named]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -165,9 +198,13 @@ class Engine:
         self._unsaved: list[Entry] = []
         self._patience: Patience | None = None
         self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
-        self._whole: Snapshot | None = None  # as it was before the first item that an encoder was missing for
-        self.lacking: Mapping[str, str] = {}  # such items, and why
-        self._log: Log | None = Log(folder / "log.sqlite") if folder else None
+        self.lacking: Mapping[str, str] = {}  # items that an encoder was missing for, and why
+        there = folder is not None and (folder / "log.sqlite").exists()
+        if folder is not None and there:
+            sound.check(folder / "log.sqlite")
+        self._log: Log | None = MarkedLog(folder / "log.sqlite") if folder else None
+        if self._log is not None:
+            self._upon_its_log(self._log, fresh=not there)
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
 
@@ -196,7 +233,7 @@ class Engine:
         else:
             snapshot = _celled(Live(snapshot))
             with runs.locked(folder):
-                name = runs.keep(snapshot, folder)
+                name = runs.keep(snapshot, folder, why="train")
             engine = cls(snapshot, folder, name=name, cache=cache)
         engine.problems, engine.material, engine.report = material.problems, material, material.dataset.report
         return engine
@@ -216,8 +253,8 @@ class Engine:
             if folder == self.folder:
                 return  # every change is on disk when it returns
             pending = self._entries()
-            log = Log(folder / "log.sqlite")
-            start = _celled(Live(replace(self.snapshot, position=log.end)))
+            log = MarkedLog(folder / "log.sqlite")
+            start = _celled(Live(_based(self.snapshot, log.end)))
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))
             self.close()
@@ -268,6 +305,7 @@ class Engine:
         boosts: Mapping[str, float] | None = None, pins: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None, exploration: float = 0.0, seed: int = 0,
         modalities: Mapping[str, float] | None = None,
+        sources: Sequence[str] = (), members: Mapping[str, float] | None = None,
     ) -> Ranking:  # fmt: skip
         """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
@@ -278,7 +316,7 @@ class Engine:
             self.asked(
                 user=user, k=k, like=like, unlike=unlike, rules=rules, exclude=exclude, repeat=repeat,
                 diversity=diversity, explain=explain, now=now, boosts=boosts, pins=pins, caps=caps,
-                exploration=exploration, seed=seed, modalities=modalities,
+                exploration=exploration, seed=seed, modalities=modalities, sources=sources, members=members,
             )
         )  # fmt: skip
 
@@ -296,14 +334,14 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        live = self._live
+        live = self._live.weighing(query.members)
         happened = self._happened(live, query)
         ranking = answer(live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact)
         return replace(ranking, version=live.name)
 
     def why(self, item: str, query: Query) -> Why:
         """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
-        live = self._live
+        live = self._live.weighing(query.members)
         told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
         return replace(told, version=live.name)
 
@@ -470,25 +508,39 @@ class Engine:
                 _refuse_events(report)
             self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
-            lacking = {**self.lacking, **self._lacked()}
-            if lacking and not keep:  # told before it can be seen
-                self._whole, self.lacking = self._whole or before, lacking
-            self._swap(snapshots.placed(after), keep=keep)
+            if not keep:  # told before it can be seen
+                self.lacking = {**self.lacking, **self._lacked()}
+            self._swap(snapshots.placed(after), keep=keep, why="add")
+            return len(after.catalog) - len(before.catalog)
+
+    def take_in(self, told: Catalog, *, hidden: Mapping[str, bool], documents: int) -> int:
+        """What the store's documents tell of items, up to a change of them; returns how many items were new.
+
+        New items are encoded, and contents of known ones that changed; only what answers now changes, the next refresh
+        writes it.
+        """
+        with self._writing, self._turn():
+            before = self.snapshot
+            after, self.problems = taken_in(
+                before, told, self.cache, hidden=hidden, documents=documents, patience=self._patience
+            )  # fmt: skip
+            self.lacking = {**self.lacking, **self._lacked()}
+            self._swap(snapshots.placed(after), keep=False)
             return len(after.catalog) - len(before.catalog)
 
     def complete(self, *, progress: Progress = silent) -> int:
         """Ask once more for what an encoder did not give of added items; returns how many it is still missing for."""
         with self._writing, self._turn():
-            whole = self._whole
-            if whole is None:
+            names = [name for name in self.lacking if name in self.snapshot.catalog.ids]
+            if not names:
+                self.lacking = {}
                 return 0
             after, self.problems = completed(
-                whole, self.snapshot, self.cache, progress=progress, patience=self._patience
-            )
-            lacking = self._lacked()
-            self._swap(snapshots.placed(after), keep=False)
-            self._whole, self.lacking = (whole, lacking) if lacking else (None, {})
-            return len(lacking)
+                self.snapshot, names, self.cache, progress=progress, patience=self._patience
+            )  # fmt: skip
+            self._swap(after, keep=False)
+            self.lacking = self._lacked()
+            return len(self.lacking)
 
     def _lacked(self) -> dict[str, str]:
         """The items of which an encoder gave nothing, itself being to blame, and why."""
@@ -502,19 +554,180 @@ class Engine:
         with self._writing, self._turn():
             rows = {self.snapshot.catalog.ids.row(item) for item in items}
             after = set(self.snapshot.hidden) | rows if hidden else set(self.snapshot.hidden) - rows
-            self._swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep)
+            self._swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep, why="hide")
 
     def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
         """Learn from everything observed so far; returns how many events were new.
 
-        Media that can be read no longer keep what they gave; `problems` names them.
+        The log is read from its beginning, so what was taken back is gone. Media that can be read no longer keep what
+        they gave; `problems` names them. A hold that a rollback left is over.
         """
         with self._writing, self._turn():
-            entries = self._entries()
-            after, self.problems = refreshed(self.snapshot, entries, self.cache, retune=retune, progress=progress)
-            self._swap(after)
+            fresh = len(self._entries())
+            after, self.problems = refreshed(*self._anew(), self.cache, retune=retune, progress=progress)
+            self._swap(replace(after, position=max(after.position, self.snapshot.position)), why="refresh")
+            if self.folder is not None:
+                runs.release(self.folder)
             self._unsaved = [e for e in self._unsaved if e.position > self.snapshot.position]
-            return len(entries)
+            return fresh
+
+    def _anew(self) -> tuple[Snapshot, list[Entry]]:
+        """What a full refresh starts from: the tables, and the whole log as it stands now."""
+        if self._log is None:  # in memory, what was learnt is not kept beside
+            return self.snapshot, self._entries()
+        return unlogged(self.snapshot), self._log.read(self.snapshot.base)
+
+    # --- versions -------------------------------------------------------------------------------------------------
+
+    def candidate(
+        self, place: Path, *, full: bool = False, told: Catalog | None = None, hidden: Mapping[str, bool] | None = None,
+        documents: int = 0, share: float = 0.2, most: int = 1000, bounds: Bounds | None = None,
+    ) -> tuple[Verdict, Version]:  # fmt: skip
+        """The next version as a folder at `place`, and whether it may answer; what answers now does not change.
+
+        It learns from all but the newest of the events that are new, a `share` of them and at most `most`; on those the gate
+        compares it with the present version, and once it answers they count as live ones. `full` reads the log from its
+        beginning and fits everything again, otherwise the models alone go on. Takes no lock, so that writers go on.
+        """
+        now = self.snapshot
+        fresh = self._entries()
+        cut = len(fresh) - min(int(len(fresh) * share), most)
+        learnt, asked = fresh[:cut], fresh[cut:]
+        begun, problems = now, list[Problem]()
+        if told is not None or hidden:
+            begun, problems = taken_in(
+                now, told or Catalog(Ids([]), {}), self.cache, hidden=hidden, documents=documents
+            )
+        end = learnt[-1].position if learnt else now.position
+        if full:
+            whole = [] if self._log is None else [e for e in self._log.read(now.base) if e.position <= end]
+            after, more = refreshed(unlogged(begun), whole, self.cache)
+            after, problems = replace(after, position=max(after.position, end)), [*problems, *more]
+        else:
+            after = updated(begun, learnt)
+        self.problems = problems
+        shutil.rmtree(place, ignore_errors=True)
+        snapshots.write(_celled(Live(snapshots.placed(after))), place)
+        verdict = self.judge(place, asked, bounds=bounds)
+        version = runs.Version(
+            "", time.time(), "refresh" if full else "update", "kept" if verdict.passed else "refused", after.position,
+            self.version, verdict.reasons, verdict.figures,
+        )  # fmt: skip
+        return verdict, version
+
+    def judge(self, place: Path, asked: Sequence[Entry] = (), *, bounds: Bounds | None = None) -> Verdict:
+        """Whether the snapshot at `place` may answer in place of the present version; `asked` are the newest events."""
+        present = self._live
+        try:
+            candidate = Live(snapshots.read(place))
+        except SnapshotError as error:
+            return Verdict(False, (str(error),), {})
+        size = {name: snapshots.size(folder) for name, folder in (("candidate", place), ("present", self._place()))}
+        return judged(
+            present, candidate, asked, lambda user, after: self._entries(after, user), sizes=size,
+            end=self._log.end if self._log is not None else present.position + len(self._unsaved),
+            bounds=bounds or Bounds(),
+        )  # fmt: skip
+
+    def adopt(self, place: Path, version: Version) -> str:
+        """The candidate at `place` answers from now on, with whatever was told of items meanwhile; returns its name.
+
+        **Raises** SnapshotError where it cannot be read, or another version came since it was begun: somebody may have
+        been forgotten, so it is not taken. Answers go on: they hold the version that they began with.
+        """
+        folder = self._folder()
+        candidate = snapshots.read(place)
+        live = self._live
+        ready = Live(carried(candidate, live.snapshot), version.of).warmed()
+        with self._writing, runs.locked(folder):
+            if runs.current(folder).name != version.of or self._live.name != version.of:
+                raise SnapshotError(f"{place}: made from version {version.of}, which no longer answers; learn again")
+            if self._live is not live:  # an item was added while this one was made ready
+                ready = Live(carried(candidate, self._live.snapshot)).warmed()
+            name = runs.promote(place, folder, version)
+            self._live = ready.named(name)
+        return name
+
+    def versions(self) -> runs.History:
+        """The history of the run's versions, oldest first."""
+        return runs.history(self.folder) if self.folder is not None else runs.History()
+
+    def kept(self) -> list[str]:
+        """The names of the versions that can be gone back to, and that of the present one."""
+        return runs.kept(self.folder) if self.folder is not None else []
+
+    def refused(self, version: Version) -> None:
+        """Notes in the history why a candidate does not answer."""
+        with runs.locked(self._folder()):
+            runs.note(self._folder(), replace(version, name="", state="refused"))
+
+    def rollback(self, to: str | None = None) -> str:
+        """The version before answers again (or the one named); returns the name under which it does.
+
+        Whatever was told of items since stays; what people did since counts as live history. The version that is left
+        is marked, and from now on none is made without being asked for (`refresh`): it would be learnt anew from the
+        same events. **Raises** UnknownId where there is none to go back to.
+        """
+        folder = self._folder()
+        with self._writing, self._turn():
+            here, told = self._live.name, runs.history(folder)
+            name = to or _before(here, runs.kept(folder), told)
+            if name is None or name not in runs.kept(folder):
+                there = ", ".join(kept for kept in runs.kept(folder) if kept != here) or "none"
+                raise UnknownId(f"no version {to or 'before this one'} to go back to; there are: {there}")
+            after = carried(snapshots.read(folder / "snapshots" / name), self.snapshot)
+            runs.withdraw(folder, here, {"since": time.time(), "why": f"rollback from {here} to {name}"})
+            self._swap(after, why="rollback", of=name)
+            return self.version
+
+    @staticmethod
+    def mend(folder: Path | str, to: str) -> None:
+        """Makes a version of a run current that cannot be opened. **Raises** SnapshotError where that one is damaged too."""
+        folder = Path(folder)
+        with runs.locked(folder):
+            runs.point(folder, to)
+
+    def release(self) -> None:
+        """Versions may be made again without being asked for."""
+        with runs.locked(self._folder()):
+            runs.release(self._folder())
+
+    def follow(self) -> bool:
+        """Takes up the version that another process made current; returns whether there was one."""
+        folder = self._folder()
+        if runs.current(folder).name == self._live.name:
+            return False
+        with self._writing, self._turn():
+            return True
+
+    def drift(self, most: int = 10_000) -> dict[str, float]:
+        """How far what people do now is from what the version has learnt: see evaluate/drift.py."""
+        live = self._live
+        return drift(live.snapshot, self._entries(live.snapshot.position)[-most:])
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise SnapshotError("this run is in memory alone and has one version; save it first")
+        return self.folder
+
+    def _place(self) -> Path | None:
+        return self.folder / "snapshots" / self._live.name if self.folder is not None else None
+
+    def _upon_its_log(self, log: Log, *, fresh: bool) -> None:
+        """**Raises** SnapshotError for a log that ends before what the snapshot has read; where there was none (it was moved
+        away), a `fresh` one is gone on with, which the history tells."""
+        try:
+            if log.end < self.snapshot.position and not fresh:
+                raise SnapshotError(
+                    f"{log.path}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
+                    "restore the newest, or move it away to start an empty log"
+                )
+            if log.end < self.snapshot.position:
+                with self._writing, runs.locked(self._folder()):
+                    self._swap(_based(self.snapshot, 0), why="another log")
+        except BaseException:
+            log.close()
+            raise
 
     def forget(self, user: str, *, progress: Progress = silent) -> None:
         """Erase a person: from the log, from the tables, and from what was learnt (all is learnt anew without them).
@@ -529,11 +742,13 @@ class Engine:
                 self._log.erase(user)
             self._unsaved = [entry for entry in self._unsaved if entry.user != user]
             after, self.problems = forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress)
-            self._swap(after, only=True)
+            self._swap(after, only=True, why="forget")
 
-    def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
-        if keep:  # what is learnt anew has asked every encoder for everything
-            self._whole, self.lacking = None, {}
+    def _swap(
+        self, snapshot: Snapshot, *, only: bool = False, keep: bool = True, why: str = "", of: str = ""
+    ) -> None:  # fmt: skip
+        if why in ("refresh", "forget"):  # what is learnt anew has asked every encoder for everything
+            self.lacking = {}
         before, after = self._live, Live(snapshot)
         if snapshot.model is before.model:  # items were hidden or shown, nothing else
             after.__dict__.update(
@@ -541,12 +756,18 @@ class Engine:
             )
         snapshot, name = _celled(after), before.name
         if self.folder is not None and keep:
-            name = runs.keep(snapshot, self.folder, only=only)
+            name = runs.keep(snapshot, self.folder, only=only, why=why, of=of)
         live = Live(snapshot, name)
         live.__dict__.update(after.__dict__ | {"snapshot": snapshot, "name": name})
         if before.warm:  # whoever asks must not wait for tables
-            live.warm_up()
+            live.warmed()
         self._live = live
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[None]:
+        """One learner a run, in any process. **Raises** BlockingIOError where there is one."""
+        with runs.locked(self._folder(), "learning", wait=False):
+            yield
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -557,8 +778,7 @@ class Engine:
         with runs.locked(self.folder):
             newest = runs.current(self.folder)
             if newest.name != self._live.name:
-                self._live = Live(snapshots.read(newest), newest.name)
-                self._whole, self.lacking = None, {}
+                self._live = Live(carried(snapshots.read(newest), self._live.snapshot, newer=False), newest.name)
             yield
 
     def _entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:
@@ -588,6 +808,19 @@ def _joined(name: str, usual: Sequence[Any], asked: Any) -> tuple[Any, ...]:
 
 def _rule(rule: Rule | str) -> Rule:
     return _parsed(rule) if isinstance(rule, str) else rule
+
+
+def _based(snapshot: Snapshot, end: int) -> Snapshot:
+    """The snapshot upon another log that has come to `end`: all its events are its own, none is looked up there."""
+    return replace(snapshot, events=replace(snapshot.events, logged=None), position=end, base=end)
+
+
+def _before(name: str, kept: Sequence[str], told: runs.History) -> str | None:
+    """The newest kept version before one that nobody went back from, and that this one does not restore."""
+    here = told.of(name)
+    left = [line.name for line in told.versions if line.state == "withdrawn"]
+    back = here.of if here is not None and here.why == "rollback" else ""
+    return next((k for k in reversed(kept) if k < name and k not in left and (not back or k < back)), None)
 
 
 def _refuse_events(report: Report) -> None:

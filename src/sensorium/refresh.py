@@ -11,6 +11,7 @@ import numpy as np
 from sensorium.arrays import Rows
 from sensorium.build import REVIEWS, build, encoded
 from sensorium.data.catalog import Catalog
+from sensorium.data.content import Attributes, Content, Media, Text
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
 from sensorium.data.prepare import weighed
@@ -18,11 +19,13 @@ from sensorium.data.readers import Dataset
 from sensorium.data.report import Report
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
-from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode, read_by
 from sensorium.feedback.store import Entry
+from sensorium.models.blend import Blend, BlendModel
+from sensorium.models.model import Features, Model, Recommender, Updates
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot
 
@@ -45,7 +48,16 @@ def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids
     )  # fmt: skip
     order = np.argsort(np.asarray(time, np.float64), kind="stable")
     written = any(entry.text for entry in entries)
-    return replace(events, timed=timed, text=text[order] if written else None), users, items
+    logged = np.array([entry.position for entry in entries], np.int64)[order]
+    return replace(events, timed=timed, text=text[order] if written else None, logged=logged), users, items
+
+
+def unlogged(snapshot: Snapshot) -> Snapshot:
+    """The snapshot without the events that it has from the log after its base, as if it had read no further."""
+    events = snapshot.events
+    if events.logged is not None:
+        events = replace(events.take(events.logged == 0), logged=None)
+    return replace(snapshot, events=events, position=snapshot.base)
 
 
 def refreshed(
@@ -69,7 +81,8 @@ def refreshed(
     position = max([snapshot.position, *(entry.position for entry in entries)])
     fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
     fresh = replace(
-        fresh, recipe=snapshot.recipe, position=position, hidden=snapshot.hidden,
+        fresh, recipe=snapshot.recipe, position=position, base=snapshot.base, hidden=snapshot.hidden,
+        documents=snapshot.documents,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
     )  # fmt: skip
@@ -128,6 +141,193 @@ def _dataset(snapshot: Snapshot, entries: Sequence[Entry], recipe: Recipe) -> Da
     return Dataset(catalog, people, events, users, Report())
 
 
+def updated(snapshot: Snapshot, entries: Sequence[Entry]) -> Snapshot:
+    """The snapshot with the log's next entries learnt: nothing is encoded, and the fused space stays as it is.
+
+    A model that goes on from where it stood does so (`updated`), any other is fitted anew with the same settings.
+    **Cost** that of the models alone.
+    """
+    recipe = read_recipe_text(snapshot.recipe)
+    dataset = _dataset(snapshot, entries, recipe)
+    catalog, events = dataset.catalog, dataset.events
+    features = snapshot.features
+    views, people_views, people = dict(snapshot.views), dict(snapshot.people_views), features.people
+    if len(catalog) > len(snapshot.catalog):
+        views = {m: _grown(view, len(catalog)) for m, view in views.items()}
+        features = replace(features, items=snapshot.fusion.fuse(views), views=views)
+    if len(dataset.user_ids) > len(snapshot.user_ids):
+        people_views = {m: _grown(view, len(dataset.user_ids)) for m, view in people_views.items()}
+        people = None if people is None else _grown(people, len(dataset.user_ids))
+        features = replace(features, people=people)
+    model = _carried_on(snapshot.recommender, snapshot.model, events, features, recipe.seed)
+    return replace(
+        snapshot, catalog=catalog, people=dataset.people, user_ids=dataset.user_ids, events=events, views=views,
+        people_views=people_views, features=features, model=model,
+        position=max([snapshot.position, *(entry.position for entry in entries)]),
+        bare=(*snapshot.bare, *range(len(snapshot.catalog), len(catalog))),
+    )  # fmt: skip
+
+
+def _carried_on(settings: Recommender, model: Model, events: Events, features: Features, seed: int) -> Model:
+    if isinstance(settings, Blend) and isinstance(model, BlendModel):
+        members = {
+            name: _carried_on(settings.member(name), member, events, features, seed)
+            for name, member in model.members.items()
+        }
+        return replace(model, members=members)
+    if isinstance(model, Updates):
+        return model.updated(events, features)
+    return settings.fit(events, features, rng=np.random.default_rng(seed))
+
+
+def _grown(view: Vectors, count: int) -> Vectors:
+    return view.extended(Vectors.absent(count - len(view), view.size, view.source))
+
+
+def taken_in(
+    snapshot: Snapshot, told: Catalog, cache: Path, *, hidden: Mapping[str, bool] | None = None, documents: int = 0,
+    progress: Progress = silent, patience: Patience | None = None,
+) -> tuple[Snapshot, list[Problem]]:  # fmt: skip
+    """The snapshot with what is told of items, new or known, and of which are `hidden`; nothing is trained.
+
+    What is told of a known item takes the place of what was known of it, field by field; what is not told stays. A model
+    that holds something of its own for a known item sees the change when it is learnt anew.
+    """
+    catalog = snapshot.catalog
+    rows = catalog.ids.rows(told.ids)
+    told = _over(catalog, told, rows)
+    problems: list[Problem] = []
+    if (rows < 0).any():
+        snapshot, problems = added(snapshot, told, cache, progress=progress, patience=patience)
+    known = np.flatnonzero(rows >= 0)
+    if len(known):
+        snapshot, more = _replaced(snapshot, told, known, cache, progress, patience)
+        problems += more
+    rows_hidden = set(snapshot.hidden)
+    for name, state in (hidden or {}).items():
+        if name in snapshot.catalog.ids:
+            (rows_hidden.add if state else rows_hidden.discard)(snapshot.catalog.ids.row(name))
+    snapshot = replace(snapshot, hidden=tuple(sorted(rows_hidden)))
+    return replace(snapshot, documents=max(snapshot.documents, documents)), problems
+
+
+def _over(catalog: Catalog, told: Catalog, rows: Rows) -> Catalog:
+    """What is told, laid over what is known: for a known item None where nothing changes."""
+    content: dict[str, Sequence[Content | None]] = {}
+    for modality, column in told.content.items():
+        before = catalog.content.get(modality, [None] * len(catalog))
+        content[modality] = [
+            one if row < 0 else _laid(before[row], one) for row, one in zip(rows, column, strict=True)
+        ]  # fmt: skip
+    return Catalog(told.ids, content, told.titles)
+
+
+def _laid(old: Content | None, new: Content | None) -> Content | None:
+    whole = new
+    if isinstance(old, Text) and isinstance(new, Text):
+        whole = Text(tuple({**dict(old.fields), **dict(new.fields)}.items()))
+    elif isinstance(old, Attributes) and isinstance(new, Attributes):
+        whole = Attributes({**old.values, **new.values})
+    # A file may have other bytes under the same name: the encoder's cache knows.
+    return None if whole == old and not isinstance(whole, Media) else whole
+
+
+def _replaced(
+    snapshot: Snapshot, told: Catalog, known: Rows, cache: Path, progress: Progress, patience: Patience | None = None
+) -> tuple[Snapshot, list[Problem]]:
+    """The snapshot with the contents of known items changed where `told` has one."""
+    part = Catalog(Ids(told.ids.names(known)), {m: [c[row] for row in known] for m, c in told.content.items()})
+    rows = snapshot.catalog.ids.rows(part.ids)
+    content = {m: list(column) for m, column in snapshot.catalog.content.items()}
+    for modality, column in part.content.items():
+        for row, one in zip(rows, column, strict=True):
+            if one is not None:
+                content.setdefault(modality, [None] * len(snapshot.catalog))[row] = one
+    titles = _titles(snapshot.catalog, len(snapshot.catalog))
+    for row, place in zip(rows, known, strict=True):
+        titles[row] = (told.titles[place] if place < len(told.titles) else "") or titles[row]
+    done = encode(part, _asked(part, snapshot, patience), Cache(cache), progress=progress)
+    views = dict(snapshot.views)
+    for modality, new in done.views.items():
+        view = views.get(modality)
+        if view is None or (new.source, new.size) != (view.source, view.size) or not new.present.any():
+            continue
+        here, vectors = rows[new.present], new.values[new.present]
+        if view.present[here].all() and np.array_equal(view.values[here], vectors):
+            continue
+        values, present = view.values.copy(), view.present.copy()
+        values[here], present[here] = vectors, True
+        views[modality] = Vectors(values, present, view.source)
+    now = set(rows.tolist())
+    snapshot = replace(
+        snapshot, catalog=Catalog(snapshot.catalog.ids, content, titles),
+        bare=tuple(row for row in snapshot.bare if row not in now),
+    )  # fmt: skip
+    changed = any(views[modality] is not view for modality, view in snapshot.views.items())
+    return (_seen_anew(snapshot, views) if changed else snapshot), list(done.problems)
+
+
+def _titles(catalog: Catalog, count: int) -> list[str]:
+    return [catalog.titles[row] if row < len(catalog.titles) else "" for row in range(count)]
+
+
+def _seen_anew(snapshot: Snapshot, views: Mapping[str, Vectors]) -> Snapshot:
+    """The snapshot over other vectors of its items, of which there may be more."""
+    features = replace(snapshot.features, items=snapshot.fusion.fuse(views), views=views)
+    events = snapshot.events.resized(snapshot.events.users, len(snapshot.catalog))
+    return replace(snapshot, views=views, features=features, events=events, model=snapshot.model.extended(features))
+
+
+def carried(version: Snapshot, now: Snapshot, *, newer: bool = True) -> Snapshot:
+    """A version with what is known of items `now`: those it lacks, contents that changed, what is hidden.
+
+    So whatever was told meanwhile survives a new version, and a way back to an old one. Items that are known from
+    events alone are not carried: the log tells of them again. Where `now` is not `newer`, the version has the last word on
+    items that it knows. Nothing is encoded, nothing is trained.
+    """
+    before, bare = version.catalog, set(now.bare)
+    told = [name for row, name in enumerate(now.catalog.ids) if row not in bare]
+    fresh = [name for name in told if name not in before.ids]
+    if fresh or (newer and now.documents != version.documents):
+        ids = before.ids.extended(fresh)
+        place = now.catalog.ids.rows(ids)
+        place[np.isin(place, now.bare)] = -1
+        if not newer or now.documents < version.documents:
+            place[: len(before)] = -1
+        version = _laid_over(version, now, ids, place)
+    names = {now.catalog.ids[row] for row in now.hidden}
+    own = {version.catalog.ids[row] for row in version.hidden}
+    names = names | {name for name in own if name not in now.catalog.ids} if newer else own | (names & set(fresh))
+    hidden = tuple(sorted(version.catalog.ids.row(name) for name in names if name in version.catalog.ids))
+    documents = max(version.documents, now.documents) if newer else version.documents
+    return replace(version, hidden=hidden, documents=documents)
+
+
+def _laid_over(version: Snapshot, now: Snapshot, ids: Ids, place: Rows) -> Snapshot:
+    """The version over the items `ids`, its own first; contents and vectors of row r are those of `place[r]` in `now`, if ≥ 0."""
+    here = np.flatnonzero(place >= 0)
+    content: dict[str, Sequence[Content | None]] = {}
+    for modality in dict.fromkeys([*version.catalog.content, *now.catalog.content]):
+        column = list(version.catalog.content.get(modality, [None] * len(version.catalog)))
+        column += [None] * (len(ids) - len(column))
+        for row in here if modality in now.catalog.content else ():
+            column[row] = now.catalog.content[modality][place[row]]
+        content[modality] = column
+    titles = _titles(version.catalog, len(ids))
+    for row in here:
+        titles[row] = now.catalog.titles[place[row]] if place[row] < len(now.catalog.titles) else titles[row]
+    views: dict[str, Vectors] = {}
+    for modality, old in version.views.items():
+        view, other = _grown(old, len(ids)), now.views.get(modality)
+        if modality != REVIEWS and other is not None and (other.source, other.size) == (view.source, view.size):
+            values, present = view.values.copy(), view.present.copy()
+            values[here], present[here] = other.values[place[here]], other.present[place[here]]
+            view = Vectors(values, present, view.source)
+        views[modality] = view
+    bare = tuple(row for row in version.bare if place[row] < 0)
+    return _seen_anew(replace(version, catalog=Catalog(ids, content, titles), bare=bare), views)
+
+
 def added(
     snapshot: Snapshot, more: Catalog, cache: Path, *, progress: Progress = silent, patience: Patience | None = None
 ) -> tuple[Snapshot, list[Problem]]:
@@ -136,37 +336,34 @@ def added(
     An id that is known already keeps its row and its content. With `patience` an encoder that hangs or is missing is
     left out: its modality is absent for the new items.
     """
-    recipe = read_recipe_text(snapshot.recipe)
     catalog = snapshot.catalog.extended(more)
     fresh = [row for row, name in enumerate(more.ids) if name not in snapshot.catalog.ids]
     part = Catalog(Ids(more.ids.names(fresh)), {m: [c[row] for row in fresh] for m, c in more.content.items()})
-    encoders = {**open_encoders(part, recipe.encode), **snapshot.encoders}
-    asked = {m: e for m, e in encoders.items() if read_by(e) in part.content}
-    if patience is not None:
-        asked = patience.guarded({m: e for m, e in asked.items() if m in snapshot.views}, snapshot.views)
-    done = encode(part, asked, Cache(cache), progress=progress)
+    done = encode(part, _asked(part, snapshot, patience), Cache(cache), progress=progress)
     views: dict[str, Vectors] = {}
     for modality, view in snapshot.views.items():
         new = done.views.get(modality)
         if new is None or (new.source, new.size) != (view.source, view.size):
             new = Vectors.absent(len(part), view.size, view.source)
         views[modality] = view.extended(new)
-    features = replace(snapshot.features, items=snapshot.fusion.fuse(views), views=views)
-    events = snapshot.events.resized(snapshot.events.users, len(catalog))
-    model = snapshot.model.extended(features)
-    return replace(snapshot, catalog=catalog, views=views, features=features, events=events, model=model), list(
-        done.problems
-    )
+    return _seen_anew(replace(snapshot, catalog=catalog), views), list(done.problems)
+
+
+def _asked(part: Catalog, snapshot: Snapshot, patience: Patience | None) -> Mapping[str, Encoder]:
+    """The encoders of what is in `part`; with `patience` none that hangs is waited for."""
+    encoders = {**open_encoders(part, read_recipe_text(snapshot.recipe).encode), **snapshot.encoders}
+    asked = {m: e for m, e in encoders.items() if read_by(e) in part.content}
+    if patience is None:
+        return asked
+    return patience.guarded({m: e for m, e in asked.items() if m in snapshot.views}, snapshot.views)
 
 
 def completed(
-    before: Snapshot, now: Snapshot, cache: Path, *, progress: Progress = silent, patience: Patience | None = None
+    now: Snapshot, names: Sequence[str], cache: Path, *, progress: Progress = silent, patience: Patience | None = None
 ) -> tuple[Snapshot, list[Problem]]:
-    """The items that came between two snapshots, added once more in their order: what an encoder did not give the first
-    time may come now. Every row stays what it is."""
-    came = np.arange(len(before.catalog), len(now.catalog))
-    after, problems = added(before, _rows(now.catalog, came), cache, progress=progress, patience=patience)
-    return replace(after, hidden=now.hidden), problems
+    """The snapshot with some items encoded once more: what an encoder did not give the first time may come now."""
+    told = _rows(now.catalog, now.catalog.ids.rows(names))
+    return _replaced(now, told, np.arange(len(told)), cache, progress, patience)
 
 
 def forgotten(

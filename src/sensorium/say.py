@@ -98,6 +98,24 @@ def ranking(found: Ranking, explain: bool, *, notes: bool = True) -> None:
         print(f"note: {note}")
 
 
+def versions(present: str, held: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> None:
+    """A run's versions, oldest first; `→` marks the one that answers."""
+    import time
+
+    table = _table("", "version", "made", "by", "from", "state", "ndcg, before → now", "")
+    for line in lines:
+        ndcg = line["figures"].get("ndcg")
+        state = line["state"] if line["kept"] or line["state"] == "refused" else f"{line['state']}, removed"
+        table.add_row(
+            "→" if line["name"] == present else "", line["name"] or "–",
+            time.strftime("%Y-%m-%d %H:%M", time.gmtime(line["made"])), line["why"], line["of"], state,
+            f"{ndcg['present']:.4f} → {ndcg['candidate']:.4f}" if ndcg else "", "; ".join(line["reasons"]),
+        )  # fmt: skip
+    _show(table)
+    if held is not None:
+        print(f"none is learnt by itself: {held['why']}; learn on with:  sensorium refresh RUN")
+
+
 def search(found: Sequence[Found]) -> None:
     """What a search found, and by which modality."""
     table = _table("", "item", "title", "found by", "nearness")
@@ -139,6 +157,34 @@ def inspection(report: dict[str, Any], look: str) -> None:
             table.add_row(Path(file).name, column, role)
     _show(table)
     reading(report, look, most=20)
+
+
+def experiments(found: Sequence[Mapping[str, Any]], bandits: Sequence[Mapping[str, Any]]) -> None:
+    """Each experiment's arms with the bounds of what they change, each bandit's with the chance they are shown by."""
+    if not found and not bandits:
+        print("nothing is tried here; begin with: POST /v1/experiments, or /v1/bandits")
+    for one in found:
+        verdict = one["verdict"]
+        state = one["why"] or (verdict and verdict["is"]) or "running"
+        print(f"{one['name']}: {state}; {one['waiting']:,} people are still within their time")
+        if one["mismatch"]["alarm"]:
+            print("  people do not come in the shares that were set: these figures are not to be trusted")
+        table = _table("arm", "share", "people", "mean", "difference", f"bounds at {1 - one['alpha']:.0%}")
+        for arm in one["arms"]:
+            compared = "difference" in arm
+            table.add_row(
+                arm["name"], f"{arm['share']:g}", f"{arm['people']:,}", "–" if arm["mean"] is None else f"{arm['mean']:.4f}",
+                f"{arm['difference']:+.4f}" if compared else "control",
+                f"{arm['lower']:+.4f} … {arm['upper']:+.4f}" if compared else "",
+            )  # fmt: skip
+        _show(table)
+    for one in bandits:
+        print(f"{one['name']}: a bandit, an outcome counts half after {one['half_life_days']:g} days")
+        table = _table("arm", "settled", "mean", "shown with a chance of")
+        for arm in one["arms"]:
+            chance = "retired" if arm["retired"] else f"{arm['chance']:.3f} " + "█" * round(20 * arm["chance"])
+            table.add_row(arm["name"], f"{arm['shown']:,}", f"{arm['mean']:.4f}", chance)
+        _show(table)
 
 
 def _table(*columns: str) -> Any:

@@ -34,7 +34,8 @@ from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
 from sensorium.plain import Arrays, plain, rebuilt
 
-FORMAT = 2
+FORMAT = 3
+READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in
 KINDS = {  # of numbers in a safetensors file
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -66,6 +67,8 @@ class Snapshot:
     hidden: tuple[int, ...] = ()
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
+    documents: int = 0  # up to which change the store's documents of items are taken in
+    base: int = 0  # up to which position of the log its events stand among those of the tables, not to be told apart
     cells: NDArray[np.int32] | None = None  # the cell of each item (index/cells.py), of a large catalogue
 
 
@@ -273,7 +276,7 @@ def read(folder: Path) -> Snapshot:
     """The snapshot of a folder. **Raises** SnapshotError where a file is missing, damaged, or not what `write` writes."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in READS:
             raise SnapshotError(
                 f"{folder}: saved in format {manifest['format']}, this version reads {FORMAT}; train the run again"
             )
@@ -292,6 +295,8 @@ def read(folder: Path) -> Snapshot:
             entry = tree.pop(name, None)
             ready[name] = _catalog(folder / f"{name}.jsonl", entry["modalities"]) if entry else None
         ready |= {name: rebuilt(value, arrays) for name, value in tree.items()}
+        if manifest["format"] == 2:
+            ready["base"] = ready["position"]
         return Snapshot(**ready)
     except FileNotFoundError as error:
         raise SnapshotError(f"{folder}: no snapshot here ({Path(str(error.filename)).name} is missing)") from None
@@ -311,6 +316,11 @@ def let_go(snapshot: Snapshot) -> None:
     for data in (*maps, base):
         if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             data.madvise(mmap.MADV_DONTNEED)
+
+
+def size(folder: Path | None) -> int:
+    """The bytes of a snapshot's files; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder is not None and folder.exists() else 0
 
 
 def _digest(path: Path) -> str:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def served(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     folder = tmp_path_factory.mktemp("answers")
     shutil.copytree(world / "run", folder / "run")
     with running(world, folder / "run") as it:
-        it.service.media = world / "world"
+        it.service.places = replace(it.service.places, media=world / "world")
         yield it
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def test_answers_are_as_described(world: Path, tmp_path: Path) -> None:
 
     shutil.copytree(world / "run", tmp_path / "run")
     with running(world, tmp_path / "run") as server:
-        server.service.media = tmp_path
+        server.service.places = replace(server.service.places, media=tmp_path)
         server.service.engine.search("warm", k=1)
         figures = fuzzed(server.url, 250, 7)
     assert figures["cases"] >= 250

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # What a route needs, and the group it is of. Beside these, whatever is described and open to all.
 NEEDS = """
-read   recommend  POST /v1/recommend, POST /v1/search
+read   recommend  POST /v1/recommend, POST /v1/search, POST /v1/explain, GET /v1/rules
+read   recommend  GET /v1/items/{item}/similar
+admin  recommend  PUT /v1/rules
 read   items      GET /v1/items, GET /v1/items/{item}, GET /api/item/{item}, GET /api/items
 read   metrics    GET /metrics
 read   recommend  GET /api/recommend/{user}, GET /api/recommend/{user}/{path_category}
@@ -25,8 +27,8 @@ read   recommend  POST /api/session/recommend, POST /api/session/recommend/{cate
 read   recommend  GET /api/latest, GET /api/latest/{path_category}, GET /api/popular, GET /api/popular/{path_category}
 read   recommend  GET /api/item/{item}/neighbors, GET /api/item/{item}/neighbors/{path_category}
 write  events     POST /v1/events, POST /v1/events/bulk
-write  items      POST /v1/items, DELETE /v1/items/{item}
-write  users      GET /v1/users/{user}/events
+write  items      POST /v1/items, DELETE /v1/items/{item}, PUT /v1/items/{item}/media/{column}
+write  users      GET /v1/users/{user}, GET /v1/users/{user}/events
 write  items      POST /api/item, POST /api/items, PATCH /api/item/{item}, DELETE /api/item/{item}
 write  items      PUT /api/item/{item}/category/{category}, DELETE /api/item/{item}/category/{category}
 write  users      POST /api/user, POST /api/users, PATCH /api/user/{user}, GET /api/user/{user}, GET /api/users
@@ -35,7 +37,12 @@ write  events     GET /api/feedback/{user}/{item}, GET /api/feedback/{kind}/{use
 write  events     DELETE /api/feedback/{user}/{item}, DELETE /api/feedback/{kind}/{user}/{item}
 write  events     GET /api/user/{user}/feedback, GET /api/user/{user}/feedback/{kind}
 write  events     GET /api/item/{item}/feedback, GET /api/item/{item}/feedback/{kind}
+read   experiments GET /v1/experiments, GET /v1/experiments/{name}, GET /v1/bandits, GET /v1/bandits/{name}
+admin  experiments POST /v1/experiments, POST /v1/experiments/{name}/stop, POST /v1/experiments/{name}/shares
+admin  experiments POST /v1/bandits, DELETE /v1/bandits/{name}, POST /v1/policies/estimate
 admin  users      DELETE /v1/users/{user}, DELETE /api/user/{user}
+read   models     GET /v1/models
+admin  models     POST /v1/models/refresh, POST /v1/models/rollback
 admin  keys       GET /v1/keys, POST /v1/keys, DELETE /v1/keys/{name}, POST /v1/keys/{name}/rotate
 """
 KEY = "an-admin-key-of-enough-letters"
@@ -75,19 +82,34 @@ def test_every_described_route_stands_in_the_list(shared: Running) -> None:
         assert group_of(re.sub(r"\{\w+\}", "none", route.split()[1])) == group, route
 
 
-@pytest.mark.parametrize("role", ["nobody", *ROLES])
+STRANGERS = ("nobody", "wrong", "odd", "dropped")
+
+
+def key_of(shared: Running, role: str) -> str:
+    """A key of a role, or of somebody who has none."""
+    if role not in STRANGERS:
+        return str(shared.service.keys.made(role, role))
+    key = str(shared.service.keys.made("dropped", "admin")) if role == "dropped" else ""
+    if role == "dropped":
+        assert shared.service.keys.dropped("dropped")
+    return {"nobody": "", "wrong": "x" * 40, "odd": "\u00e9\u00ff" * 20, "dropped": key}[role]
+
+
+@pytest.mark.parametrize("role", [*STRANGERS, *ROLES])
 def test_every_route_answers_every_role_rightly(shared: Running, role: str) -> None:
-    key = "" if role == "nobody" else shared.service.keys.made(role, role)
-    with httpx.Client(base_url=shared.url, headers={"X-API-Key": key} if key else {}, timeout=60) as web:
+    key = key_of(shared, role)
+    headers = {"X-API-Key": key.encode("latin-1")} if key else {}
+    with httpx.Client(base_url=shared.url, headers=headers, timeout=60) as web:
         for route in [*described(shared), "GET /docs", "GET /openapi.json", "GET /nothing", "POST /nothing"]:
             method, template = route.split()
-            path = re.sub(r"\{\w+\}", "no-such-one", template)
-            body = {"json": {}} if method in ("POST", "PUT", "PATCH") else {}
+            # An id with a slash: it must make no other route of it, neither for the role nor for the answer.
+            path = re.sub(r"\{\w+\}", "no%2Fsuch", template)
+            body = {"content": b"{]"} if method in ("POST", "PUT", "PATCH") else {}
             status = web.request(method, path, **body).status_code
             assert status < 500, route
             if template in OPEN:
                 assert status == 200, route
-            elif role == "nobody":
+            elif role in STRANGERS:
                 assert status == 401, route
             else:
                 needed = needs().get(route, ("admin" if method == "POST" else "read", ""))[0]
@@ -131,3 +153,12 @@ def test_a_wrong_method_is_told_all_the_right_ones(shared: Running) -> None:
         assert web.post("/v1/keys", json={"name": "twice", "role": "read"}).status_code == 200
         assert web.post("/v1/keys", json={"name": "twice", "role": "read"}).status_code == 409
         assert web.post("/v1/keys", json={"name": "over", "role": "read", "until": 1.0}).status_code == 409
+
+
+def test_what_is_not_described_is_closed(shared: Running) -> None:
+    reader = {"X-API-Key": shared.service.keys.made("reader", "read")}
+    with httpx.Client(base_url=shared.url) as web:
+        for path in ("/v1/nothing", "/", "/v2/recommend", "/v1//recommend", "/V1/recommend", "/v1/recommend/"):
+            assert web.get(path).status_code == 401
+            assert web.post(path, headers=reader).status_code in (403, 404, 405)
+        assert web.get("/v1/items/..%2Fkeys", headers=reader).status_code == 404

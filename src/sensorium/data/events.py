@@ -43,6 +43,7 @@ class Events:
     timed: bool = True
     text: NDArray[np.object_] | None = None  # the words of a review, None where there are none
     review: NDArray[np.int32] | None = None  # their row in the table of review vectors (Features.reviews), −1: none
+    logged: NDArray[np.int64] | None = None  # the position in the feedback log, 0: from a table; None: all are
 
     def __post_init__(self) -> None:
         for name in ("item", "kind", "value", "weight", "time"):
@@ -76,8 +77,9 @@ class Events:
         """Some of the events, by mask or by ascending places; the counts of people and items stay."""
         text = None if self.text is None else self.text[chosen]
         review = None if self.review is None else self.review[chosen]
+        logged = None if self.logged is None else self.logged[chosen]
         columns = {name: getattr(self, name)[chosen] for name in ("user", "item", "kind", "value", "weight", "time")}
-        return replace(self, text=text, review=review, **columns)
+        return replace(self, text=text, review=review, logged=logged, **columns)
 
     def resized(self, users: int, items: int) -> Events:
         """The same events in a world with more people and items."""
@@ -97,12 +99,16 @@ class Events:
         if self.review is not None or later.review is not None:
             rows = [e.review if e.review is not None else np.full(len(e), -1, np.int32) for e in (self, later)]
             review = np.concatenate(rows)[order]
+        logged = None
+        if self.logged is not None or later.logged is not None:
+            places = [e.logged if e.logged is not None else np.zeros(len(e), np.int64) for e in (self, later)]
+            logged = np.concatenate(places)[order]
         return Events(
             user=np.concatenate([self.user, later.user])[order], item=np.concatenate([self.item, later.item])[order],
             kind=np.concatenate([self.kind, moved])[order], value=np.concatenate([self.value, later.value])[order],
             weight=np.concatenate([self.weight, later.weight])[order], time=time[order],
             users=max(self.users, later.users), items=max(self.items, later.items), kinds=kinds,
-            timed=self.timed and later.timed, text=text, review=review,
+            timed=self.timed and later.timed, text=text, review=review, logged=logged,
         )  # fmt: skip
 
     @cached_property

@@ -191,6 +191,20 @@ class BlendModel:
             values[:, :, sources.index(source)] += value
         return Parts(values, base, sources)
 
+    def weighing(self, members: Mapping[str, float]) -> BlendModel:
+        """The same members under other weights, for people of every length of history; what is not named counts nothing.
+
+        **Raises** RecipeError for a name that is no member, or where nothing is left.
+        """
+        for name in members:
+            if name not in self.members:
+                raise RecipeError(f"blend: no member {name!r}; {nearest(name, self.members)}")
+        kept = {name: model for name, model in self.members.items() if members.get(name, 0) > 0}
+        if not kept:
+            raise RecipeError("blend: no member has a weight above 0; name some")
+        weights = np.array([[members[name] for name in kept]], np.float32)
+        return replace(self, members=kept, lengths=np.zeros(1, np.int64), weights=weights)
+
     def extended(self, features: Features) -> BlendModel:
         """Every member extended."""
         return replace(self, members={name: model.extended(features) for name, model in self.members.items()})

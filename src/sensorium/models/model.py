@@ -132,3 +132,10 @@ class Tunes(Protocol):
     """Settings that validation can choose: returns settings of the same class, fitted to nothing."""
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Recommender: ...
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """A model that goes on learning from where it stands, cheaper than fitting anew; `events` is all that is known now."""
+
+    def updated(self, events: Events, features: Features) -> Model: ...

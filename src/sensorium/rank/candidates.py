@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,13 @@ from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, Rows, best
 from sensorium.data.events import Events, Histories, confidence
-from sensorium.index.index import EXACT_UP_TO, Index
+from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Embeds, Features, Model
 from sensorium.rank.lookup import Lookup
 
 NEAR, COMPANION, POPULAR, NEW = 2000, 2000, 1000, 200  # most of each source, before the union
 LATEST = 20  # events of a history that are asked with
+NOTHING = np.zeros(0, np.int64)
 FOUND = ("all", "near", "companion", "popular", "new")
 
 
@@ -66,6 +68,27 @@ def _united(**sources: Rows) -> Candidates:
     rows, first = np.unique(np.concatenate(list(sources.values())), return_index=True)
     origin = np.repeat([FOUND.index(name) for name in sources], [len(source) for source in sources.values()])
     return Candidates(rows, origin[first].astype(np.int8))
+
+
+def drawn_from(
+    names: Collection[str], history: Histories, model: Model, features: Features, events: Events, lookup: Lookup,
+    index: Index | None, allowed: NDArray[np.bool_], k: int,
+) -> Candidates:  # fmt: skip
+    """The allowed rows of the named sources alone, whatever the size of the catalogue; `near` without an index is exact."""
+    if not names:
+        return Candidates(NOTHING, np.zeros(0, np.int8))
+    wide = max(1, -(-k // 100))
+    if "near" in names and index is None and features.items.present.any():
+        index = index_of(features.items.values, features.items.present)
+    sources = [
+        _near(history, model, features, index, allowed, NEAR * wide) if "near" in names else NOTHING,
+        _companions(history, events, lookup, allowed, COMPANION * wide) if "companion" in names else NOTHING,
+        _first(lookup.popular, allowed, POPULAR * wide) if "popular" in names else NOTHING,
+        _first(lookup.new, allowed, NEW * wide) if "new" in names else NOTHING,
+    ]
+    rows, first = np.unique(np.concatenate(sources), return_index=True)
+    origin = np.repeat(np.arange(1, 5, dtype=np.int8), [len(source) for source in sources])
+    return Candidates(rows, origin[first])
 
 
 def _near(

@@ -12,6 +12,7 @@ from sensorium.errors import RecipeError
 from sensorium.settings import nearest
 
 MOST = 1000  # results of one query
+SOURCES = ("near", "companion", "popular", "new")  # of candidates
 MODALITIES = (
     "text",
     "image",
@@ -103,6 +104,8 @@ class Query:
     two models differ in scale. `pins`: by item, the place (1 the first) at which it stands. `caps`: by attribute, how many items
     of one value the list may hold. `exploration`: the share of the places that chance fills, from `seed`; every item
     then carries its propensity (see `arrange`). `modalities`: how much each modality of content counts, 1 where not named.
+    `sources`: of which candidates the list is made (near, companion, popular, new; none named: what the engine thinks
+    best). `members`: what each member of a blend counts for this query.
     """
 
     user: str | None = None
@@ -115,6 +118,8 @@ class Query:
     diversity: float = 0.0
     explain: bool = False
     now: float | None = None
+    sources: tuple[str, ...] = ()
+    members: Mapping[str, float] = field(default_factory=dict)
     boosts: Mapping[str, float] = field(default_factory=dict)
     pins: Mapping[str, int] = field(default_factory=dict)
     caps: Mapping[str, int] = field(default_factory=dict)
@@ -123,7 +128,7 @@ class Query:
     modalities: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("like", "unlike", "exclude", "rules"):
+        for name in ("like", "unlike", "exclude", "rules", "sources"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise RecipeError(f"query: {name} is the single word {value!r}; give a list of them")
@@ -134,6 +139,12 @@ class Query:
             raise RecipeError(f"query: diversity is {self.diversity!r}; give a number from 0 to 1")
         if self.now is not None and not math.isfinite(self.now):
             raise RecipeError(f"query: now is {self.now!r}; give seconds since 1970")
+        for source in self.sources:
+            if source not in SOURCES:
+                raise RecipeError(f"query: unknown source {source!r}; {nearest(str(source), SOURCES)}")
+        for name, weight in self.members.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise RecipeError(f"query: the weight of {name} is {weight!r}; give a number of at least 0")
         both = sorted({*self.like} & {*self.unlike})
         if both:
             raise RecipeError(f"query: {both[0]!r} stands under like and unlike; leave it in one of them")

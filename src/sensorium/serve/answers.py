@@ -117,7 +117,7 @@ def answers(service: Service) -> APIRouter:
             url = looked.url
             async with fetching:
                 return await by_picture(await asyncio.to_thread(fetched, url), looked.k)
-        where = service.inside(looked.image) if looked.image is not None else None
+        where = service.places.inside(looked.image) if looked.image is not None else None
         found = await service.threaded(lambda: service.engine.search(looked.words, image=where, k=looked.k))
         return ready({"items": [vars(one) for one in found]})
 

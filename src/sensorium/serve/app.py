@@ -15,9 +15,10 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import answers, gorse, native, operations, standing, uploads
+from sensorium.serve import answers, experiments, gorse, models, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.keys import Conflict
+from sensorium.serve.learning import Schedule
 from sensorium.serve.logs import LEVELS
 from sensorium.serve.native import ready
 from sensorium.serve.service import ENCODER_SECONDS, Busy, Service
@@ -32,6 +33,8 @@ ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], 
     (standing.standing, standing.ROLES),
     (gorse.gorse, gorse.ROLES),
     (operations.operations, operations.ROLES),
+    (models.models, models.ROLES),
+    (experiments.experiments, experiments.ROLES),
 )
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
@@ -56,6 +59,7 @@ class Serving:
     encoder_seconds: float = ENCODER_SECONDS
     log_level: str = "info"
     traces: str = ""  # where spans are sent, as OTLP over HTTP
+    schedule: Schedule | None = None  # by which versions are learnt; None: when asked
     insecure: bool = False  # beyond loopback without TLS or without a key, said in plain words
 
     def __post_init__(self) -> None:

@@ -216,7 +216,7 @@ def gorse(service: Service) -> APIRouter:
         except UnknownId:
             return _done(0)
         if user in engine.snapshot.user_ids:
-            await service.slow(lambda: engine.forget(user))
+            await service.forget(user)
         else:
             await service.threaded(lambda: store.erase(user))
         return _done(1)

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from sensorium.errors import DataError
 from sensorium.serve import schemas as wire
+from sensorium.serve.documents import GORSE
 from sensorium.serve.paths import Segment
-from sensorium.serve.service import GORSE, Service
+from sensorium.serve.service import Service
 from sensorium.serve.shelf import plain
 
 WRONG: dict[int | str, dict[str, Any]] = {
@@ -68,13 +69,14 @@ def native(service: Service) -> APIRouter:
 
     @routes.post("/v1/items", response_model=wire.Accepted)
     async def put_items(batch: wire.Items) -> Response:
-        """Adds items, or replaces what is known of them; on the disk when this answers, recommendable within seconds."""
+        """Adds items, or tells what changed of known ones, field by field; on the disk when this answers, recommendable within
+        seconds."""
         documents = await service.threaded(
             lambda: {
                 one.item_id: service.uploads.filled(one.item_id, plain(_shown(one.model_dump()))) for one in batch.items
             }
         )
-        return ready({"change": await service.put_items(documents)})
+        return ready({"change": await service.put_items(documents, whole=False)})
 
     @routes.get("/v1/items", response_model=wire.Page)
     async def items(after: Annotated[str, Query(max_length=512)] = "", k: wire.Count = 100) -> Response:
@@ -109,7 +111,7 @@ def native(service: Service) -> APIRouter:
     @routes.delete("/v1/users/{user}", response_model=wire.Forgotten)
     async def forget(user: Segment) -> Response:
         """Erases a person, from the log and from what was learnt; takes as long as a training."""
-        await service.slow(lambda: service.engine.forget(user))
+        await service.forget(user)
         return ready({"user": user})
 
     return routes

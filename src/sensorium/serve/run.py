@@ -42,7 +42,7 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
         for name, folder in folders.items():
             services[name] = Service(
                 folder, cache=cache, first_key=first_key, media=media_of(serving.media, name, len(folders)), fetch=serving.fetch,
-                encoder_seconds=serving.encoder_seconds,
+                encoder_seconds=serving.encoder_seconds, schedule=serving.schedule,
             )  # fmt: skip
             opened.callback(services[name].close)
         keyed = any(service.keys.any for service in services.values())

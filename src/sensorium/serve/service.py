@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import json
 import logging
 import secrets
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,34 +16,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sensorium.adapt.adaptive import Adaptive
 from sensorium.arrays import threads
-from sensorium.data.columns import MEDIA_NAMES
+from sensorium.data.catalog import Catalog
+from sensorium.data.ids import Ids
 from sensorium.engine import Engine
-from sensorium.errors import DataError, SensoriumError, UnknownId
+from sensorium.errors import SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
-from sensorium.feedback.store import Entry
+from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking, Why
+from sensorium.serve.documents import GORSE, ITEMS, Places, told
 from sensorium.serve.keys import Keys
+from sensorium.serve.learning import Learning, Schedule
 from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Commits
 from sensorium.serve.pulse import Pulse
 from sensorium.serve.standing import Standing
-from sensorium.serve.uploads import MARK, Uploads
+from sensorium.serve.uploads import Uploads
 from sensorium.stages import mark
 
 T = TypeVar("T")
+NOTHING = Catalog(Ids([]), {})
 SHORT = 100  # results up to which a swift answer is given without a thread
 QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
 COMMITS = 4096  # calls that may wait for the disk
 ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
 RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
 FOLLOW_SECONDS = 1.0  # by which a key that another process made or dropped is known here
-MEDIA_COLUMNS = tuple(
-    name for names in MEDIA_NAMES.values() for name in names
-)  # that the reader takes for media by name
-ITEMS = "items"  # the kind of document that items are
-GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
-OURS = ("item_id", "hidden", "dropped", GORSE)  # what a document has beside the columns of the table
 
 
 class Busy(SensoriumError):
@@ -69,27 +66,29 @@ class Service:
 
     def __init__(
         self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
-        fetch: bool = False,
-        encoder_seconds: float = ENCODER_SECONDS,
+        fetch: bool = False, encoder_seconds: float = ENCODER_SECONDS,
+        schedule: Schedule | None = None,
     ) -> None:  # fmt: skip
         self.engine = Engine.open(folder, cache=cache)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
-        self.media, self.fetch = media, fetch  # where media may lie; whether pictures are fetched by URL
+        self.places = Places(Path(folder) / "media", media)
+        self.fetch = fetch  # whether pictures are fetched by URL
         self.standing = Standing(self.store)
-        self.uploads = Uploads(Path(folder), self.store)
+        self.uploads = Uploads(self.places, self.store)
         self.committed = Commits()
         self.commits = Committer(self.store, told=self.committed)
         self.pulse = Pulse(self.store)
         self.started = False  # whether it is caught up with the store
+        self.adaptive = Adaptive(self.store)
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
-        self._counting = threading.Lock()
+        self._counting, self._merging = threading.Lock(), threading.Lock()
         self.failed: dict[str, str] = {}  # items that could not be added, and why
-        self._changed = 0  # up to which change of the documents the live version knows the items
+        self.learner = Learning(self, schedule or Schedule(every_seconds=0), cache=cache)
         self._fresh: asyncio.Event | None = None
         self.engine.wait_at_most(encoder_seconds)
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,11 +97,13 @@ class Service:
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
         self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
-        await self.slow(self.engine.live.warm_up)
+        await self.slow(self.engine.live.warmed)
         await self.slow(self.catch_up)
+        await self.slow(self.adaptive.start)
         self._tasks = [asyncio.create_task(task) for task in (
             self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
         )]  # fmt: skip
+        self.learner.begin()
         self.started = True
 
     async def end(self, seconds: float | None = None) -> bool:
@@ -111,6 +112,7 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.learner.end()
         closing = threading.Thread(target=self.close, name="close", daemon=True)
         closing.start()
         await asyncio.to_thread(closing.join, seconds)
@@ -120,8 +122,10 @@ class Service:
         """Events that were taken are written, answers and changes that were begun are finished."""
         self.started = False
         self.commits.close()  # first: what comes after may take as long as a training
+        self.learner.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._slow.shutdown(wait=True, cancel_futures=True)
+        self.adaptive.close()
         self.engine.close()
 
     @property
@@ -171,19 +175,23 @@ class Service:
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        if wishes.get("exploration") and wishes.get("seed") is None:
+        plan = self.adaptive.plan(wishes)  # None where nothing is tried
+        explores = wishes.get("exploration") or (plan is not None and plan.wishes.get("exploration"))
+        if explores and wishes.get("seed") is None:
             wishes["seed"] = secrets.randbits(53)
-        slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities"))
-        if (
-            self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT
-        ):  # a thread would take longer to wake than this to be done
-            mark("parse")
-            ranking = self.ranked(**wishes)
+        ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
+        slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities", "sources"))
+        if plan is None and self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT:
+            mark("parse")  # a thread would take longer to wake than this to be done
+            ranking = ranked(**wishes)
         else:
-            ranking = await self.threaded(lambda: self.ranked(**wishes))
+            ranking = await self.threaded(partial(ranked, **wishes))
         if self.lacking:
             ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
-        return Answer(secrets.token_hex(8), ranking)
+        answer = Answer(secrets.token_hex(8), ranking)
+        if plan is not None:
+            self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
+        return answer
 
     def ranked(self, **wishes: Any) -> Ranking:
         """The same by a thread that may wait: under the standing rules."""
@@ -214,24 +222,46 @@ class Service:
         }  # fmt: skip
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
-        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
+        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that.
+
+        `recommendation` of an event is the id of the answer that it follows.
+        """
         if self.commits.waiting >= COMMITS:
             raise Busy("too many events wait for the disk; come back in a second")
-        return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
+        entries = self.engine.entries([_bare(event) for event in events])
+        positions = await asyncio.wrap_future(self.commits.submit(entries))
+        for event, entry in zip(events, entries, strict=True):
+            to = None if isinstance(event, Entry) else event.get("recommendation")
+            self.adaptive.happened(entry.user, entry.item, entry.kind, entry.time, to)
+        return positions
 
     # --- items ----------------------------------------------------------------------------------------------------
 
-    async def put_items(self, documents: Mapping[str, Mapping[str, Any]]) -> int:
+    async def put_items(self, documents: Mapping[str, Mapping[str, Any]], *, whole: bool = True) -> int:
         """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
 
-        Whether a known item is hidden holds for the next answer.
+        Where a document is not `whole`, what it does not tell of a known item stays. Whether a known item is hidden holds for
+        the next answer.
         """
-        change = await self.threaded(lambda: self.store.put(ITEMS, documents))
+
+        def put() -> int:
+            with self._merging:
+                return self.store.put(ITEMS, documents if whole else self._over(documents))
+
+        change = await self.threaded(put)
         if self._fresh is not None:
             self._fresh.set()
         if self._moved(documents, True) or self._moved(documents, False):
             await self.slow(partial(self._settle, documents))
         return change
+
+    def _over(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The documents over those that are kept; Gorse's form of an item is read off its columns again."""
+        kept = {name: self.store.get(ITEMS, name) or {} for name in documents}
+        kept = {name: {} if body.get("dropped") else body for name, body in kept.items()}
+        return {
+            name: {**{k: v for k, v in kept[name].items() if k != GORSE}, **body} for name, body in documents.items()
+        }  # fmt: skip
 
     async def drop_item(self, item: str) -> None:
         """Takes an item out of the store and out of every further answer. **Raises** UnknownId."""
@@ -263,17 +293,28 @@ class Service:
         return found, last
 
     def catch_up(self) -> int:
-        """Encode what the store has and the live version lacks; returns how many items were added."""
+        """Encode what the store has and the live version lacks, or knows otherwise; returns how many items were added."""
         added = 0
-        while changes := self.store.changed(ITEMS, self._changed):
-            bodies = [one.body for one in changes if one.body is not None]
-            ids = self.engine.snapshot.catalog.ids
-            fresh = [body for body in bodies if body["item_id"] not in ids and not body.get("dropped")]
-            if fresh:
-                added += self._added(fresh)
-            # One without a body was dropped, perhaps while it was being encoded.
-            self._settle({one.id: one.body or {"hidden": True} for one in changes})
-            self._changed = changes[-1].changed
+        while changes := self.store.changed(ITEMS, self.engine.snapshot.documents):
+            items, hidden, failed = told(changes, self.engine.recipe, self.places)
+            for change in changes:
+                self.failed.pop(change.id, None)
+            try:
+                added += self.engine.take_in(items, hidden=hidden, documents=changes[-1].changed)
+            except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
+                added += self._one_by_one(changes, failed)
+            self.failed |= failed
+        return added
+
+    def _one_by_one(self, changes: Sequence[Document], failed: dict[str, str]) -> int:
+        added = 0
+        for change in changes:
+            items, hidden, _ = told([change], self.engine.recipe, self.places)
+            try:
+                added += self.engine.take_in(items, hidden=hidden, documents=change.changed)
+            except (SensoriumError, OSError, ValueError) as error:
+                failed[change.id] = " ".join(str(error).split())
+                self.engine.take_in(NOTHING, hidden=hidden, documents=change.changed)
         return added
 
     def _settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
@@ -289,49 +330,23 @@ class Service:
         names = [name for name, body in documents.items() if bool(body.get("hidden")) == hidden and name in ids]
         return [name for name in names if (ids.row(name) in live.hidden) != hidden]
 
-    def _added(self, bodies: Sequence[Mapping[str, Any]]) -> int:
-        """Items encoded and added; where one of them cannot be read the others are added without it."""
-        with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / "items.jsonl"
-            try:
-                lines = [json.dumps(self._row(body)) + "\n" for body in bodies]
-                table.write_text("".join(lines), "utf-8")
-                added = self.engine.add(table, keep=False)
-                for body in bodies:
-                    self.failed.pop(body["item_id"], None)
-                return added
-            except (SensoriumError, OSError, ValueError) as error:  # whatever it is, later items must still be added
-                if len(bodies) > 1:
-                    return sum(self._added([body]) for body in bodies)
-                self.failed[bodies[0]["item_id"]] = " ".join(str(error).split())
-                return 0
+    # --- versions -------------------------------------------------------------------------------------------------
 
-    def _row(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A document as a row of the recipe's table of items; what it does not state is empty."""
-        things = self.engine.recipe.items
-        media = {column for columns in (things.image, things.audio, things.video) for column in columns or ()}
-        named = [things.title, *(things.text or ()), *media, *(things.attributes or {}), *things.vectors.values()]
-        row: dict[str, Any] = {name: None for name in named if name}
-        row |= {name: value for name, value in body.items() if name not in OURS}
-        row[things.id or "item_id"] = body["item_id"]
-        for column in {*MEDIA_COLUMNS, *media} & set(row):
-            if row[column]:
-                row[column] = str(self.inside(str(row[column])))
-        return row
+    async def forget(self, user: str) -> None:
+        """Erases a person: from what waits to be noted, the log, and what was learnt. What is being learnt just now knows them,
+        and is given up."""
+        self.learner.stop()
 
-    def inside(self, path: str) -> Path:
-        """Where uploaded media lie, or media by path: within the folder that was configured. **Raises** DataError for any other."""
-        if path.startswith(MARK):
-            return self.uploads.place(path)
-        if self.media is None:
-            raise DataError("media by path need a folder: start the service with --media FOLDER")
-        try:
-            whole = (self.media / path).resolve()
-        except (ValueError, OSError):  # a NUL within, or far too long
-            raise DataError(f"{path[:60]!r} is no path") from None
-        if not whole.is_relative_to(self.media.resolve()):
-            raise DataError(f"{path!r} lies outside the media folder")
-        return whole
+        def erase() -> None:
+            self.adaptive.forget(user)
+            self.engine.forget(user)
+
+        await self.slow(erase)
+
+    async def rollback(self, to: str | None = None) -> str:
+        """Goes back to a version; what is being learnt just now is given up."""
+        self.learner.stop()
+        return await self.slow(lambda: self.engine.rollback(to))
 
     async def _keep_up(self) -> None:
         assert self._fresh is not None
@@ -372,3 +387,10 @@ def _queued(work: Callable[[], T]) -> T:
     """The work, its wait for a thread told apart."""
     mark("queue")
     return work()
+
+
+def _bare(event: Entry | Mapping[str, Any]) -> Entry | Mapping[str, Any]:
+    """An event as the store takes it: without the answer it follows."""
+    if isinstance(event, Entry) or "recommendation" not in event:
+        return event
+    return {name: value for name, value in event.items() if name != "recommendation"}

@@ -20,7 +20,8 @@ from sensorium.data.columns import CATEGORIES, DATES, LISTS, NUMBERS, TEXTS, TIT
 from sensorium.data.content import ATTRIBUTES, Attributes
 from sensorium.engine import Live
 from sensorium.errors import DataError
-from sensorium.serve.service import GORSE, ITEMS, MEDIA_COLUMNS, OURS, Service
+from sensorium.serve.documents import GORSE, ITEMS, MEDIA_COLUMNS, OURS
+from sensorium.serve.service import Service
 
 BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = "0001-01-01T00:00:00Z"  # what Gorse says where there is no time

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,9 +15,9 @@ from sensorium.data.content import AUDIO, IMAGE, VIDEO
 from sensorium.errors import DataError
 from sensorium.feedback.store import Store
 from sensorium.serve import schemas as wire
+from sensorium.serve.documents import ITEMS, UPLOADED, Places
 from sensorium.serve.paths import Segment
 
-MARK = "upload:"
 KIND = "uploads"  # of the documents in the store: by item, which file each column has
 ROLES: Mapping[tuple[str, str], str] = {("PUT", "/v1/items/[^/]+/media/[^/]+"): "write"}
 # Only the family matters to decoding, which looks at what is in the file; the ending is for whoever looks into the folder.
@@ -32,14 +30,13 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "video/webm": (VIDEO, ".webm"), "video/quicktime": (VIDEO, ".mov"), "video/x-matroska": (VIDEO, ".mkv"),
     "video/x-msvideo": (VIDEO, ".avi"), "video/mpeg": (VIDEO, ".mpg"),
 }  # fmt: skip
-_NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
 
 
 class Uploads:
     """The uploaded files of a run. A file is named by its item, its column and its bytes, so it is one item's alone."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
-        self.folder, self.store = folder / "media", store
+    def __init__(self, places: Places, store: Store) -> None:
+        self.places, self.folder, self.store = places, places.uploads, store
 
     def kept(self, item: str, column: str, ending: str, body: bytes) -> str:
         """The file's mark, once it is on the disk and noted for the item. **Raises** OSError where the disk is full."""
@@ -59,8 +56,8 @@ class Uploads:
             os.fsync(handle)
         finally:
             os.close(handle)
-        self.store.put(KIND, {item: {**(self.store.get(KIND, item) or {}), column: MARK + name}})
-        return MARK + name
+        self.store.put(KIND, {item: {**(self.store.get(KIND, item) or {}), column: UPLOADED + name}})
+        return UPLOADED + name
 
     def filled(self, item: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """An item's document with the uploaded files in the columns of which it says nothing. **Raises** DataError for a mark
@@ -68,21 +65,14 @@ class Uploads:
         """
         own = self.store.get(KIND, item) or {}
         for column, value in body.items():
-            if isinstance(value, str) and value.startswith(MARK) and own.get(column) != value:
+            if isinstance(value, str) and value.startswith(UPLOADED) and own.get(column) != value:
                 raise DataError(f"{column}: {value[:60]!r} was not uploaded for item {item!r}")
         return {**{column: mark for column, mark in own.items() if column not in body}, **body}
-
-    def place(self, mark: str) -> Path:
-        """Where the file of a mark lies. **Raises** DataError for a mark that names none."""
-        name = mark.removeprefix(MARK)
-        if not _NAME.fullmatch(name):
-            raise DataError(f"{mark[:60]!r} names no uploaded file")
-        return self.folder / name
 
     def drop(self, item: str) -> None:
         """An item's files are gone."""
         for mark in (self.store.get(KIND, item) or {}).values():
-            self.place(mark).unlink(missing_ok=True)
+            self.places.inside(mark).unlink(missing_ok=True)
         self.store.delete(KIND, item)
 
 
@@ -119,10 +109,10 @@ def uploads(service: Any) -> APIRouter:
         body = await request.body()
         if not body:
             raise DataError("the body is empty; send the file's bytes")
-        if item in service.engine.snapshot.catalog.ids and service.store.get("items", item) is None:
+        if item in service.engine.snapshot.catalog.ids and service.store.get(ITEMS, item) is None:
             raise DataError(f"item {item!r} came with the table of training; put it by POST /v1/items first")
         mark = await service.threaded(lambda: service.uploads.kept(item, column, ending, body))
-        known = await service.threaded(lambda: service.store.get("items", item))
+        known = await service.threaded(lambda: service.store.get(ITEMS, item))
         if known is not None and not known.get("dropped"):
             await service.put_items({item: {**known, column: mark}})
         return ready({"item": item, "column": column, "file": mark, "bytes": len(body)})

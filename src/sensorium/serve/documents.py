@@ -1,0 +1,96 @@
+"""Items as documents: what the service keeps of them in the store, as rows of the run's table."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensorium.data.catalog import Catalog
+from sensorium.data.columns import MEDIA_NAMES
+from sensorium.data.ids import Ids
+from sensorium.data.readers import read_items_with_report
+from sensorium.errors import DataError, SensoriumError
+from sensorium.feedback.store import Document
+from sensorium.recipe import Recipe
+
+MEDIA_COLUMNS = tuple(
+    name for names in MEDIA_NAMES.values() for name in names
+)  # that the reader takes for media by name
+ITEMS = "items"  # the kind of document that items are
+GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
+OURS = ("item_id", "hidden", "dropped", GORSE)  # what a document has beside the columns of the table
+UPLOADED = "upload:"  # begins the mark of a file that came by upload
+_NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where media may lie: those that were uploaded, and those by path (None: there are none by path)."""
+
+    uploads: Path
+    media: Path | None = None
+
+    def inside(self, path: str) -> Path:
+        """The file of a mark, or of a path within the media folder. **Raises** DataError for any other."""
+        if path.startswith(UPLOADED):
+            name = path.removeprefix(UPLOADED)
+            if not _NAME.fullmatch(name):
+                raise DataError(f"{path[:60]!r} names no uploaded file")
+            return self.uploads / name
+        if self.media is None:
+            raise DataError("media by path need a folder: start the service with --media FOLDER")
+        try:
+            whole = (self.media / path).resolve()
+        except (ValueError, OSError):  # a NUL within, or far too long
+            raise DataError(f"{path[:60]!r} is no path") from None
+        if not whole.is_relative_to(self.media.resolve()):
+            raise DataError(f"{path!r} lies outside the media folder")
+        return whole
+
+
+def told(
+    changes: Sequence[Document], recipe: Recipe, places: Places
+) -> tuple[Catalog, dict[str, bool], dict[str, str]]:
+    """What changed documents tell: items, which are hidden, and which cannot be read, and why; the others are told without
+    them. One without a body was dropped."""
+    bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
+    hidden = {one.id: True if one.body is None else bool(one.body.get("hidden")) for one in changes}
+    failed: dict[str, str] = {}
+    return _catalog(bodies, recipe, places, failed), hidden, failed
+
+
+def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places, failed: dict[str, str]) -> Catalog:
+    if not bodies:
+        return Catalog(Ids([]), {})
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "items.jsonl"
+            table.write_text("".join(json.dumps(row(body, recipe, places)) + "\n" for body in bodies), "utf-8")
+            return read_items_with_report(table, recipe)[0]
+    except (SensoriumError, OSError, ValueError) as error:  # whatever it is, the others must still be read
+        if len(bodies) == 1:
+            failed[bodies[0]["item_id"]] = " ".join(str(error).split())
+            return Catalog(Ids([]), {})
+    whole = Catalog(Ids([]), {})
+    for body in bodies:
+        whole = whole.extended(_catalog([body], recipe, places, failed))
+    return whole
+
+
+def row(body: Mapping[str, Any], recipe: Recipe, places: Places) -> dict[str, Any]:
+    """A document as a row of the recipe's table of items; what it does not state is empty."""
+    things = recipe.items
+    of_media = {column for columns in (things.image, things.audio, things.video) for column in columns or ()}
+    named = [things.title, *(things.text or ()), *of_media, *(things.attributes or {}), *things.vectors.values()]
+    out: dict[str, Any] = {name: None for name in named if name}
+    out |= {name: value for name, value in body.items() if name not in OURS}
+    out[things.id or "item_id"] = body["item_id"]
+    for column in {*MEDIA_COLUMNS, *of_media} & set(out):
+        if out[column]:
+            out[column] = str(places.inside(str(out[column])))
+    return out
