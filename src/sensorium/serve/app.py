@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
+from sensorium.serve.events import ROLES as EVENT_ROLES
+from sensorium.serve.events import events
 from sensorium.serve.gorse import ROLES as GORSE_ROLES
 from sensorium.serve.gorse import gorse
 from sensorium.serve.guards import Forbidden, Guards, TooLarge
@@ -73,6 +75,7 @@ def application(service: Service, serving: Serving) -> Any:
         title="Sensorium", version="1", lifespan=lifespan,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
+    app.include_router(events(service))
     app.include_router(native(service))
     app.include_router(gorse(service))
 
@@ -109,7 +112,7 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
     guarded = Guards(
-        app, service.keys, {**ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
+        app, service.keys, {**EVENT_ROLES, **ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
     )
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded

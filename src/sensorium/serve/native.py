@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Response
 
-from sensorium.errors import DataError, UnknownId
+from sensorium.errors import UnknownId
 from sensorium.rank.query import Ranking
 from sensorium.serve import schemas as wire
 from sensorium.serve.service import GORSE, Service
@@ -21,14 +20,10 @@ WRONG: dict[int | str, dict[str, Any]] = {
 ROLES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/recommend"): "read",
     ("POST", "/v1/search"): "read",
-    ("POST", "/v1/events"): "write",
-    ("POST", "/v1/events/bulk"): "write",
     ("POST", "/v1/items"): "write",
     ("DELETE", "/v1/items/[^/]+"): "write",
     ("GET", "/v1/keys"): "admin",
-    ("GET", "/v1/users/[^/]+/events"): "write",
 }
-BULK = 5_000  # lines of a bulk that are written in one go
 
 
 def ready(body: Any, status: int = 200) -> Response:
@@ -61,34 +56,6 @@ def native(service: Service) -> APIRouter:
         answer = await service.recommend(**ask.model_dump())
         return ready(told(answer.id, answer.ranking, ask.explain))
 
-    @routes.post("/v1/events", response_model=wire.Stored)
-    async def events(batch: wire.Events) -> Response:
-        """Notes what people did: all or none, on the disk when this answers, and counting in the next answer."""
-        return ready({"positions": await service.observe([_plain(event) for event in batch.events])})
-
-    @routes.post(
-        "/v1/events/bulk", response_model=wire.BulkStored,
-        openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "required": True}},
-    )  # fmt: skip
-    async def bulk(request: Request) -> Response:
-        """Many events, a JSON object a line. A wrong line stops the call and is named; the batches before it are stored."""
-        stored, last, batch = 0, 0, []
-        for number, line in enumerate((await request.body()).split(b"\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                batch.append(_plain(wire.Event.model_validate_json(line)))
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"])) or "line"
-                raise DataError(f"line {number}: {where}: {first['msg']}; {stored} events before are stored") from None
-            if len(batch) == BULK:
-                last = (await service.observe(batch))[-1]
-                stored, batch = stored + len(batch), []
-        if batch:
-            last = (await service.observe(batch))[-1]
-        return ready({"stored": stored + len(batch), "last": last})
-
     @routes.post("/v1/search", response_model=wire.Matches)
     async def search(words: wire.Words) -> Response:
         """Items nearest to some words, whatever their modality."""
@@ -119,11 +86,6 @@ def native(service: Service) -> APIRouter:
         """Takes an item out: it is in no answer from now on."""
         await service.drop_item(item)
         return ready({"item": item})
-
-    @routes.get("/v1/users/{user}/events")
-    async def history(user: str, after: int = 0, k: wire.Count = 100) -> Response:
-        """What a person did since the service began to note it, oldest first."""
-        return ready({"events": [vars(e) for e in service.store.read(after, user=user, most=k)]})
 
     @routes.delete("/v1/users/{user}")
     async def forget(user: str) -> Response:
@@ -164,7 +126,3 @@ def native(service: Service) -> APIRouter:
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without what belongs to the other API."""
     return {name: value for name, value in document.items() if name != GORSE}
-
-
-def _plain(event: wire.Event) -> dict[str, Any]:
-    return {key: value for key, value in event.model_dump().items() if value is not None}

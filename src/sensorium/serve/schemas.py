@@ -16,37 +16,6 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False)
 
 
-class Event(Wire):
-    """What somebody did. Without `time` it is now; with a `key`, sending it twice stores it once."""
-
-    user: Id
-    item: Id
-    kind: Annotated[str, Field(min_length=1, max_length=64)] = "view"
-    time: float | None = Field(None, description="Seconds since 1970.")
-    value: float | None = Field(None, description="Of a rating.")
-    text: Annotated[str, Field(max_length=20_000)] | None = Field(None, description="Of a review.")
-    key: Annotated[str, Field(max_length=256)] | None = None
-
-
-class Events(Wire):
-    """At most a thousand; more go as a bulk."""
-
-    events: Annotated[list[Event], Field(min_length=1, max_length=1000)]
-
-
-class Stored(Wire):
-    """All events are on the disk; `positions` are theirs in the log."""
-
-    positions: list[int]
-
-
-class BulkStored(Wire):
-    """How many events were stored, and the position of the last."""
-
-    stored: int
-    last: int
-
-
 class Ask(Wire):
     """Everything is optional: without user and `like` a stranger is answered. What is not said, the recipe says."""
 

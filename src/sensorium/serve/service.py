@@ -25,6 +25,7 @@ from sensorium.rank.query import Ranking
 from sensorium.serve.keys import Keys
 
 T = TypeVar("T")
+COMMITS = 4096  # calls that may wait for the disk
 QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
@@ -118,7 +119,13 @@ class Service:
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
         """The positions of the events, once they are on the disk."""
-        return await asyncio.wrap_future(self.commits.submit(self.engine.entries(events)))
+        return await self.stored(self.engine.entries(events))
+
+    async def stored(self, entries: Sequence[Entry]) -> list[int]:
+        """The same for entries that are checked. **Raises** Busy where too many wait for the disk."""
+        if self.commits.waiting >= COMMITS:
+            raise Busy("too many events wait for the disk; come back in a second")
+        return await self.commits.appended(entries)
 
     # --- items ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,134 @@
+"""Events on the wire: what the OpenAPI description tells of them, and the quick way from bytes to entries.
+
+An event that is plainly right is made an entry by a few comparisons; of any other pydantic says what it is, or what is
+wrong with it. So the models below are the only truth, and the quick way may know less than they do, never more.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from math import isfinite
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+
+from sensorium.data.prepare import folded
+from sensorium.engine import LAST_SECOND
+from sensorium.feedback.store import Entry
+from sensorium.serve.schemas import Id, Wire
+
+NAMED = r"[^\s\x00-\x1f-]"  # of a kind something must be left once blanks and hyphens are folded
+MOST = 1000  # events of one call
+After = Annotated[int, Field(ge=0, le=2**63 - 1)]  # a position
+KIND, TEXT, KEY, ID = 64, 20_000, 256, 512  # characters at most
+
+
+class Event(Wire):
+    """What somebody did. Without `time` it is now; with a `key`, sending it twice stores it once."""
+
+    user: Id
+    item: Id
+    kind: Annotated[str, Field(min_length=1, max_length=KIND, pattern=NAMED)] = "view"
+    time: Annotated[float, Field(le=LAST_SECOND)] | None = Field(None, description="Seconds since 1970.")
+    value: float | None = Field(None, description="Of a rating.")
+    text: Annotated[str, Field(max_length=TEXT)] | None = Field(None, description="Of a review.")
+    key: Annotated[str, Field(max_length=KEY)] | None = None
+
+
+class Events(Wire):
+    """At most a thousand; more go as a bulk."""
+
+    events: Annotated[list[Event], Field(min_length=1, max_length=MOST)]
+
+
+class Stored(Wire):
+    """All events are on the disk; `positions` are theirs in the log."""
+
+    positions: list[int]
+
+
+class BulkStored(Wire):
+    """How many events were stored, and the position of the last."""
+
+    stored: int
+    last: int
+
+
+class Happened(Event):
+    """An event as the log has it."""
+
+    time: float
+    position: int
+
+
+class History(Wire):
+    """Events, oldest first."""
+
+    events: list[Happened]
+
+
+kind_of = lru_cache(4096)(folded)
+_FIELDS = frozenset(Event.model_fields)
+
+
+def entry(told: Any, now: float) -> Entry | None:
+    """The entry of an event that is plainly right; None for any other, which may be right all the same.
+
+    >>> entry({"user": "42", "item": "7", "kind": "Buy"}, 0.0)
+    Entry(user='42', item='7', kind='buy', time=0.0, value=None, text=None, key=None, position=0)
+    >>> entry({"user": "42"}, 0.0)
+    """
+    if type(told) is not dict or not told.keys() <= _FIELDS:
+        return None
+    get = told.get
+    user, item, kind = get("user"), get("item"), get("kind", "view")
+    when, value, text, key = get("time"), get("value"), get("text"), get("key")
+    if type(when) is int:  # from JSON: at most 64 bits
+        when = float(when)
+    if type(value) is int:
+        value = float(value)
+    if not (
+        type(user) is type(item) is type(kind) is str
+        and 0 < len(user) <= ID
+        and 0 < len(item) <= ID
+        and 0 < len(kind) <= KIND
+        and (when is None or (type(when) is float and when <= LAST_SECOND and isfinite(when)))
+        and (value is None or (type(value) is float and isfinite(value)))
+        and (text is None or (type(text) is str and len(text) <= TEXT))
+        and (key is None or (type(key) is str and len(key) <= KEY))
+    ):
+        return None
+    kind = kind_of(kind)
+    return Entry(user, item, kind, now if when is None else when, value, text, key) if kind else None
+
+
+def entry_of(event: Event, now: float) -> Entry:
+    """The entry of a checked event."""
+    when = now if event.time is None else event.time
+    return Entry(event.user, event.item, kind_of(event.kind), when, event.value, event.text, event.key)
+
+
+def entries(body: bytes) -> list[Entry]:
+    """The events of a call. **Raises** pydantic's ValidationError."""
+    now = time.time()
+    try:
+        told = orjson.loads(body)
+    except ValueError:
+        told = None
+    if type(told) is dict and told.keys() == {"events"} and type(told["events"]) is list:
+        found = [entry(one, now) for one in told["events"]]
+        quick = [one for one in found if one is not None]
+        if len(quick) == len(found) and 0 < len(found) <= MOST:
+            return quick
+    return [entry_of(event, now) for event in Events.model_validate_json(body).events]
+
+
+def line_entry(line: bytes, now: float) -> Entry:
+    """The event of one line. **Raises** pydantic's ValidationError."""
+    try:
+        quick = entry(orjson.loads(line), now)
+    except ValueError:
+        quick = None
+    return quick or entry_of(Event.model_validate_json(line), now)
