@@ -160,7 +160,9 @@ def main() -> None:
             try:
                 wait(port, process)
                 if given.profile:
-                    subprocess.Popen(["py-spy", "record", "-d", "8", "-o", given.profile, "-p", str(process.pid), "-f", "raw"])
+                    subprocess.Popen(
+                        ["py-spy", "record", "-d", "8", "-o", given.profile, "-p", str(process.pid), "-f", "raw"]
+                    )
                 for name, path, makers, size in (
                     ("single", "/v1/events", [single(n) for n in range(given.connections)], 1),
                     ("bulk", "/v1/events/bulk", [bulk(10_000 + n) for n in range(4)], LINES),

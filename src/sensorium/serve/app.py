@@ -18,6 +18,7 @@ from sensorium.serve.events import events
 from sensorium.serve.gorse import ROLES as GORSE_ROLES
 from sensorium.serve.gorse import gorse
 from sensorium.serve.guards import Forbidden, Guards, TooLarge
+from sensorium.serve.lean import Application
 from sensorium.serve.native import ROLES, native, ready
 from sensorium.serve.service import Busy, Service
 
@@ -71,7 +72,7 @@ def application(service: Service, serving: Serving) -> Any:
         yield
         await service.end()
 
-    app = FastAPI(
+    app = Application(
         title="Sensorium", version="1", lifespan=lifespan,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
@@ -112,7 +113,11 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(TooLarge, too_large)
     guarded = Guards(
-        app, service.keys, {**EVENT_ROLES, **ROLES, **GORSE_ROLES}, body_bytes=serving.body_bytes, per_second=serving.per_second
+        app,
+        service.keys,
+        {**EVENT_ROLES, **ROLES, **GORSE_ROLES},
+        body_bytes=serving.body_bytes,
+        per_second=serving.per_second,
     )
     guarded.openapi = app.openapi  # type: ignore[attr-defined]
     return guarded
@@ -135,5 +140,5 @@ def run(folder: Path, serving: Serving, *, cache: Path | None = None, first_key:
     )
     uvicorn.run(
         application(service, serving), host=serving.host, port=serving.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=30, server_header=False, **tls,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=30, server_header=False, proxy_headers=False, **tls,  # type: ignore[arg-type]
     )  # fmt: skip

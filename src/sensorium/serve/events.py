@@ -12,12 +12,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from sensorium.errors import DataError
 from sensorium.feedback.store import Entry
 from sensorium.serve import deeds as wire
+from sensorium.serve.lean import Lean
 from sensorium.serve.native import WRONG, ready
 from sensorium.serve.schemas import Count, Id
 from sensorium.serve.service import Service
@@ -28,18 +28,6 @@ ROLES: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/users/[^/]+/events"): "write",
 }
 BULK = 5_000  # lines of a bulk that are written in one go
-
-
-class Lean(APIRoute):
-    """A route that reads its own bytes: described like any other, called without what FastAPI does around one."""
-
-    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
-        if scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
-        response = await self.endpoint(Request(scope, receive))
-        await response(scope, receive, send)
 
 
 def _body(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
