@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sensorium import results, say
+from sensorium import keep, results, say
 from sensorium.errors import RecipeError, SensoriumError
 
 if TYPE_CHECKING:
@@ -345,6 +345,8 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS: a PEM file.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="TLS: the key of the certificate, PEM.")] = None,
     media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
+    store: Annotated[str | None, typer.Option(help="Where events are: a file, or postgresql://… \\[else: $SENSORIUM_STORE; else in the run].")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer.")] = 1,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
     cache: CacheOption = None,
@@ -353,6 +355,8 @@ def serve(
     from sensorium.serve.app import Serving
     from sensorium.serve.app import run as served
 
+    if store:
+        os.environ["SENSORIUM_STORE"] = store  # for the processes that it starts, too
     first = key_file.read_text("utf-8").strip().splitlines()[0] if key_file else os.environ.get("SENSORIUM_API_KEY", "")
     serving = Serving(
         host=host,
@@ -366,6 +370,8 @@ def serve(
     print(f"serving {run} on {'https' if certificate else 'http'}://{host}:{port}  (docs: /docs; stop with Ctrl-C)")
     served(run, serving, cache=cache, first_key=first)
 
+
+keep.commands(app)
 
 STOPPED = 130  # the exit code after Ctrl-C
 

@@ -1,9 +1,9 @@
 """The engine: one run, opened. It trains, answers, learns from what people do, and forgets; the command line, the
 server and a notebook all speak to this file.
 
-A run is a folder: `snapshots/000001/…`, `current` (which one counts) and `log.sqlite` (what happened since). Readers take
-no lock: they hold one snapshot. Writers queue behind one lock, for a refresh begun before a forget would bring the
-person back.
+A run is a folder: `snapshots/000001/…`, `current` (which one counts) and `log.sqlite` (what happened since; or a
+PostgreSQL server has it). Readers take no lock: they hold one snapshot. Writers queue behind one lock, for a refresh
+begun before a forget would bring the person back.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
 from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, SensoriumError, SnapshotError
-from sensorium.feedback.log import Log
+from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
@@ -58,6 +58,12 @@ def default_cache() -> Path:
     chosen = os.environ.get("SENSORIUM_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(home) / "sensorium"
+
+
+def store_of(folder: Path) -> Path | str:
+    """Where the events of a run are: as `$SENSORIUM_STORE` says, `{run}` in it being the name of its folder; else with it."""
+    chosen = os.environ.get("SENSORIUM_STORE")
+    return chosen.replace("{run}", folder.resolve().name) if chosen else folder / "log.sqlite"
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,9 @@ class Engine:
     """
 
     def __init__(
-        self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None
-    ) -> None:
+        self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None,
+        store: Path | str | None = None,
+    ) -> None:  # fmt: skip
         self._live = Live(snapshot, name)
         self.folder = folder
         self.cache = cache or default_cache()
@@ -133,7 +140,7 @@ class Engine:
         self.material: building.Material | None = None
         self._writing = threading.RLock()
         self._unsaved: list[Entry] = []
-        self._log: Log | None = Log(folder / "log.sqlite") if folder else None
+        self._log: Store | None = opened(store or store_of(folder)) if folder else None
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
 
@@ -167,12 +174,15 @@ class Engine:
         return engine
 
     @classmethod
-    def open(cls, folder: Path | str, *, cache: Path | None = None) -> Engine:
-        """The run in a folder. **Raises** SnapshotError where there is none, or it is damaged."""
+    def open(cls, folder: Path | str, *, cache: Path | None = None, store: Path | str | None = None) -> Engine:
+        """The run in a folder; `store` is a path or a DSN, where its events are not where `store_of` says.
+
+        **Raises** SnapshotError where there is none, or it is damaged.
+        """
         folder = Path(folder)
         runs.finish_erasing(folder)
         place = runs.current(folder)
-        return cls(snapshots.read(place), folder, name=place.name, cache=cache)
+        return cls(snapshots.read(place), folder, name=place.name, cache=cache, store=store)
 
     def save(self, folder: Path | str) -> None:
         """The run as a folder, with the events observed since; later changes go there too."""
@@ -181,7 +191,7 @@ class Engine:
             if folder == self.folder:
                 return  # every change is on disk when it returns
             pending = self._entries()
-            log = Log(folder / "log.sqlite")
+            log = opened(store_of(folder))
             start = replace(self.snapshot, position=log.end)
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))

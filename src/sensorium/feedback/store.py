@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -113,6 +113,10 @@ class Store(Protocol):
     def note(self, name: str, notes: Sequence[Note]) -> list[int]: ...
     def notes(self, name: str, after: int = 0, most: int | None = None) -> list[Note]: ...
     def backup(self, path: Path | str) -> None: ...
+    def fill(
+        self, events: Iterable[Sequence[Any]], documents: Iterable[Sequence[Any]], journal: Iterable[Sequence[Any]],
+        counters: Mapping[str, int],
+    ) -> None: ...  # fmt: skip
     def close(self) -> None: ...
 
 

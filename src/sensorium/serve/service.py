@@ -55,9 +55,10 @@ class Service:
     """
 
     def __init__(
-        self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None
-    ) -> None:
-        self.engine = Engine.open(folder, cache=cache)
+        self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
+        store: Path | str | None = None,
+    ) -> None:  # fmt: skip
+        self.engine = Engine.open(folder, cache=cache, store=store)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
