@@ -347,6 +347,7 @@ def serve(
     media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
     store: Annotated[str | None, typer.Option(help="Where events are: a file, or postgresql://… \\[else: $SENSORIUM_STORE; else in the run].")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer.")] = 1,
+    worker_of: Annotated[int, typer.Option(hidden=True, help="The process that started this one.")] = 0,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
     cache: CacheOption = None,
@@ -357,6 +358,15 @@ def serve(
 
     if store:
         os.environ["SENSORIUM_STORE"] = store  # for the processes that it starts, too
+    if workers > 1:
+        from sensorium.serve.workers import supervised
+
+        print(f"serving {run} on {host}:{port} by {workers} processes  (stop with Ctrl-C)", flush=True)
+        sys.exit(supervised(sys.argv[1:], workers))
+    if worker_of:
+        from sensorium.serve.workers import end_with
+
+        end_with(worker_of)
     first = key_file.read_text("utf-8").strip().splitlines()[0] if key_file else os.environ.get("SENSORIUM_API_KEY", "")
     serving = Serving(
         host=host,
@@ -366,8 +376,10 @@ def serve(
         media=media,
         per_second=per_second,
         insecure=insecure,
+        shared=worker_of > 0,
     )
-    print(f"serving {run} on {'https' if certificate else 'http'}://{host}:{port}  (docs: /docs; stop with Ctrl-C)")
+    if not worker_of:
+        print(f"serving {run} on {'https' if certificate else 'http'}://{host}:{port}  (docs: /docs; stop with Ctrl-C)")
     served(run, serving, cache=cache, first_key=first)
 
 

@@ -453,6 +453,13 @@ class Engine:
             after, self.problems = forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress)
             self._swap(after, only=True)
 
+    def follow(self) -> bool:
+        """Takes up the version that another process made current; returns whether there was one."""
+        if self.folder is None or runs.current(self.folder).name == self._live.name:
+            return False
+        with self._writing, self._turn():
+            return True
+
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
         name = self._live.name
         if self.folder is not None and keep:

@@ -21,6 +21,7 @@ from sensorium.serve.guards import Forbidden, Guards, TooLarge
 from sensorium.serve.lean import Application
 from sensorium.serve.native import ROLES, native, ready
 from sensorium.serve.service import Busy, Service
+from sensorium.serve.workers import bound
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Serving:
     media: Path | None = None
     body_bytes: int = 16 * 2**20
     per_second: float = 0.0  # requests of one key; 0: as many as there are
+    shared: bool = False  # the port, with other processes that answer for the run
     insecure: bool = False  # beyond loopback without TLS or without a key, said in plain words
 
     def __post_init__(self) -> None:
@@ -138,7 +140,13 @@ def run(folder: Path, serving: Serving, *, cache: Path | None = None, first_key:
         if serving.certificate
         else {}
     )
-    uvicorn.run(
-        application(service, serving), host=serving.host, port=serving.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=30, server_header=False, proxy_headers=False, **tls,  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        application(service, serving), log_level="warning", access_log=False, timeout_graceful_shutdown=30,
+        server_header=False, proxy_headers=False, **tls,  # type: ignore[arg-type]
     )  # fmt: skip
+    try:
+        door = bound(serving.host, serving.port, shared=serving.shared)
+    except RecipeError:
+        service.close()
+        raise
+    uvicorn.Server(config).run(sockets=[door])

@@ -22,6 +22,7 @@ from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Entry
 from sensorium.rank.query import Ranking
+from sensorium.serve.abreast import Abreast
 from sensorium.serve.keys import Keys
 
 T = TypeVar("T")
@@ -73,11 +74,14 @@ class Service:
         self._changed = 0  # up to which change of the documents the live version knows the items
         self._fresh: asyncio.Event | None = None
         self._adding: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._abreast = Abreast(self)
 
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
         await self.slow(self.catch_up)
-        self._fresh = asyncio.Event()
+        await self.slow(self._abreast.look)
+        self._fresh, self._loop = asyncio.Event(), asyncio.get_running_loop()
         self._adding = asyncio.create_task(self._keep_up())
 
     async def end(self) -> None:
@@ -102,10 +106,14 @@ class Service:
                 raise Busy("too many requests wait; come back in a second")
             self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._up_to_date, work)
         finally:
             with self._counting:
                 self._waiting -= 1
+
+    def _up_to_date(self, work: Callable[[], T]) -> T:
+        self._abreast.look()
+        return work()
 
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that changes what answers."""
@@ -139,7 +147,7 @@ class Service:
         if self._fresh is not None:
             self._fresh.set()
         if self._moved(documents, True) or self._moved(documents, False):
-            await self.slow(partial(self._settle, documents))
+            await self.slow(partial(self.settle, documents))
         return change
 
     async def drop_item(self, item: str) -> None:
@@ -147,7 +155,7 @@ class Service:
         await self.threaded(partial(self.item, item))
         gone = {item: {"item_id": item, "hidden": True, "dropped": True}}
         await self.threaded(lambda: self.store.put(ITEMS, gone))
-        await self.slow(partial(self._settle, gone))  # behind the encoding that may just be adding it
+        await self.slow(partial(self.settle, gone))  # behind the encoding that may just be adding it
 
     def item(self, item: str) -> dict[str, Any]:
         """What is known of an item. **Raises** UnknownId."""
@@ -171,6 +179,17 @@ class Service:
             found += [one.body for one in page if one.body is not None and not one.body.get("dropped")]
         return found, last
 
+    def wake(self) -> None:
+        """There may be new items: they are encoded in the background. From any thread."""
+        if self._loop is not None and self._fresh is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._fresh.set)
+
+    def renewed(self) -> None:
+        """Another process made a version, which may lack items that came since it was begun."""
+        self._changed = 0
+        self.wake()
+
     def catch_up(self) -> int:
         """Encode what the store has and the live version lacks; returns how many items were added."""
         added = 0
@@ -181,11 +200,11 @@ class Service:
             if fresh:
                 added += self._added(fresh)
             # One without a body was dropped, perhaps while it was being encoded.
-            self._settle({one.id: one.body or {"hidden": True} for one in changes})
+            self.settle({one.id: one.body or {"hidden": True} for one in changes})
             self._changed = changes[-1].changed
         return added
 
-    def _settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+    def settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Known items are hidden, or shown, as their documents say."""
         for hidden in (True, False):
             if names := self._moved(documents, hidden):
