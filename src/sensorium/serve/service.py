@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from sensorium.arrays import threads
 from sensorium.data.columns import MEDIA_NAMES
 from sensorium.engine import Engine
@@ -141,8 +143,13 @@ class Service:
     async def put_items(self, documents: Mapping[str, Mapping[str, Any]]) -> int:
         """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
 
-        Whether a known item is hidden holds for the next answer.
+        Whether a known item is hidden holds for the next answer. **Raises** DataError for what no answer could tell.
         """
+        for name, document in documents.items():
+            try:
+                orjson.dumps(document)
+            except TypeError as error:  # half a character, a number of more than 64 bits, too deep a tree
+                raise DataError(f"item {name!r}: it cannot be written as JSON ({error})") from None
         change = await self.threaded(lambda: self.store.put(ITEMS, documents))
         if self._fresh is not None:
             self._fresh.set()
