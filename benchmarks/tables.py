@@ -120,7 +120,8 @@ class Lists:
     items: int
 
     def score(self, histories: Histories, candidates: np.ndarray | None = None) -> np.ndarray:
-        mine = self.lists[np.searchsorted(self.people, histories.user)]
+        place = np.minimum(np.searchsorted(self.people, histories.user), len(self.people) - 1)
+        mine = np.where((self.people[place] == histories.user)[:, None], self.lists[place], -1)  # who has no events
         out = np.full((len(mine), self.items), -1000.0, np.float32)
         row, place = np.nonzero(mine >= 0)
         out[row, mine[row, place]] = -place

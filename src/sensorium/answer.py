@@ -21,6 +21,7 @@ from sensorium.rank.history import Happened, acts_of, history_of, rejected, usua
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Recommendation
 from sensorium.rank.rerank import spread_out
+from sensorium.stages import mark
 
 
 class Answering(Protocol):
@@ -58,15 +59,18 @@ def answer(
     tables = lookup or look_up(catalog, events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
+    mark("history")
     without = _without(snapshot, query, history, weights, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
     pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
+    mark("candidates")
     if not len(pool.rows):
         why = (
             "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
         )
         return Ranking((), type(model).__name__, 0, (*notes, why))
     scores = _scores(model, history, pool.rows, len(catalog))
+    mark("score")
     told = scores
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
@@ -78,6 +82,7 @@ def answer(
     rows, told = pool.rows[first], told[first]
     found = [FOUND[place] for place in pool.found[first]]
     items = _told(snapshot, history, rows, told, found, query.explain, notes)
+    mark("rerank")
     return Ranking(items, type(model).__name__, len(pool.rows), tuple(notes))
 
 

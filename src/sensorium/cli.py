@@ -338,10 +338,12 @@ def demo(
 
 @app.command(epilog="Example:  SENSORIUM_API_KEY=$(openssl rand -hex 24) sensorium serve runs/movies --port 8087")
 def serve(
-    run: RunArgument,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Runs; each is a tenant of the name of its folder.", show_default=False)] = None,
+    tenants: Annotated[Path | None, typer.Option(help="A folder of runs: all in it.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; beyond loopback it asks for TLS and a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port.")] = 8087,
-    key_file: Annotated[Path | None, typer.Option(help="A file whose first line is the first admin key \\[else: $SENSORIUM_API_KEY].")] = None,
+    port: Annotated[int, typer.Option(help="The port of plain HTTP; with a certificate it stays on loopback.")] = 8087,
+    tls_port: Annotated[int, typer.Option(help="The port of TLS, where there is a certificate.")] = 8443,
+    key_file: Annotated[Path | None, typer.Option(help="A file of first admin keys, one a line \\[else: $SENSORIUM_API_KEY].")] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS: a PEM file.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="TLS: the key of the certificate, PEM.")] = None,
     media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
@@ -349,38 +351,47 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer.")] = 1,
     worker_of: Annotated[int, typer.Option(hidden=True, help="The process that started this one.")] = 0,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
+    tenant_per_second: Annotated[float, typer.Option(help="The same of all keys of a run.")] = 0.0,
+    body_mib: Annotated[int, typer.Option(help="What a request's body may have, in MiB.", min=1, max=1024)] = 16,
+    cors_origin: Annotated[list[str] | None, typer.Option(help="A web page's origin that may call, such as https://shop.example; repeat it for more.", show_default=False)] = None,
+    grace: Annotated[int, typer.Option(help="Seconds to finish what was begun, once told to stop.")] = 30,
+    log_level: Annotated[str, typer.Option(help="debug, info (each request), warning, error.")] = "info",
+    traces: Annotated[str, typer.Option(help="Send spans there, as OTLP over HTTP \\[else: $OTEL_EXPORTER_OTLP_ENDPOINT].")] = "",
     insecure: Annotated[bool, typer.Option(help="Listen beyond loopback without TLS or without a key.")] = False,
     cache: CacheOption = None,
 ) -> None:  # fmt: skip
     """Answer over HTTP: recommendations, events, items, search; docs at /docs."""
     from sensorium.serve.app import Serving
-    from sensorium.serve.app import run as served
+    from sensorium.serve.run import run
+    from sensorium.serve.tenants import named
+    from sensorium.serve.traces import address
 
+    folders = named(runs or [], tenants)
     if store:
         os.environ["SENSORIUM_STORE"] = store  # for the processes that it starts, too
+    if len(folders) > 1 and "{run}" not in os.environ.get("SENSORIUM_STORE", "{run}"):
+        raise RecipeError("--store: several runs need a store each; write {run} where their names belong")
     if workers > 1:
         from sensorium.serve.workers import supervised
 
-        print(f"serving {run} on {host}:{port} by {workers} processes  (stop with Ctrl-C)", flush=True)
+        print(f"serving {', '.join(folders)} by {workers} processes  (stop with Ctrl-C)", flush=True)
         sys.exit(supervised(sys.argv[1:], workers))
     if worker_of:
         from sensorium.serve.workers import end_with
 
         end_with(worker_of)
-    first = key_file.read_text("utf-8").strip().splitlines()[0] if key_file else os.environ.get("SENSORIUM_API_KEY", "")
+    first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
+    if key_file and not first.strip():
+        raise RecipeError(f"--key-file {key_file}: it is empty; make a key with: openssl rand -hex 24 > {key_file}")
     serving = Serving(
-        host=host,
-        port=port,
-        certificate=certificate,
-        private_key=private_key,
-        media=media,
-        per_second=per_second,
-        insecure=insecure,
-        shared=worker_of > 0,
-    )
+        host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media,
+        body_bytes=body_mib << 20, per_second=per_second, tenant_per_second=tenant_per_second,
+        origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure, shared=worker_of > 0,
+    )  # fmt: skip
+    where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
     if not worker_of:
-        print(f"serving {run} on {'https' if certificate else 'http'}://{host}:{port}  (docs: /docs; stop with Ctrl-C)")
-    served(run, serving, cache=cache, first_key=first)
+        print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
+    run(folders, serving, cache=cache, first_key=first)
 
 
 keep.commands(app)

@@ -34,10 +34,11 @@ from sensorium.data.prepare import SYNONYMS, folded, kind_weight
 from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.encode.cache import Cache
-from sensorium.encode.encoder import Progress, silent
+from sensorium.encode.encoder import Encoder, Progress, silent
 from sensorium.encode.open import open_encoders
+from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, SensoriumError, SnapshotError
+from sensorium.errors import DataError, RemoteError, SensoriumError, SnapshotError
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
@@ -45,7 +46,7 @@ from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
-from sensorium.refresh import added, forgotten, refreshed
+from sensorium.refresh import added, completed, forgotten, refreshed
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
@@ -140,6 +141,10 @@ class Engine:
         self.material: building.Material | None = None
         self._writing = threading.RLock()
         self._unsaved: list[Entry] = []
+        self._patience: Patience | None = None
+        self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
+        self._whole: Snapshot | None = None  # as it was before the first item that an encoder was missing for
+        self.lacking: Mapping[str, str] = {}  # such items, and why
         self._log: Store | None = opened(store or store_of(folder)) if folder else None
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
@@ -203,6 +208,11 @@ class Engine:
         """Let go of the log; the engine must not be used afterwards."""
         if self._log is not None:
             self._log.close()
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on an encoder that hangs or is missing is left out: items are added, and `lacking` tells which."""
+        warm: dict[Encoder, Encoder] = {}
+        self._patience, self._searching = Patience(seconds, warm), Patience(seconds, warm)
 
     @property
     def live(self) -> Live:
@@ -304,9 +314,13 @@ class Engine:
     def _encoded(self, modality: str, content: Content) -> Any:
         page = Catalog(Ids(["query"]), {modality: [content]})
         encoders = open_encoders(page, read_recipe_text(self.snapshot.recipe).encode)
+        if self._searching is not None:
+            encoders = self._searching.guarded(encoders, self.snapshot.views)
         done = encode(page, encoders, Cache(self.cache), progress=silent)
         if done.problems:
             problem = done.problems[0]
+            if self._searching is not None and problem.modality in self._searching.lacking:
+                raise RemoteError(f"search: {problem.reason}; come back later")
             raise DataError(f"search: {problem.file + ': ' if problem.file else ''}{problem.reason}")
         return done.views[modality]
 
@@ -415,9 +429,33 @@ class Engine:
                 more, report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
                 _refuse_events(report)
             self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
-            after, self.problems = added(before, more, self.cache, progress=progress)
+            after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
+            lacking = {**self.lacking, **self._lacked()}
+            if lacking and not keep:  # told before it can be seen
+                self._whole, self.lacking = self._whole or before, lacking
             self._swap(snapshots.placed(after), keep=keep)
             return len(after.catalog) - len(before.catalog)
+
+    def complete(self, *, progress: Progress = silent) -> int:
+        """Ask once more for what an encoder did not give of added items; returns how many it is still missing for."""
+        with self._writing, self._turn():
+            whole = self._whole
+            if whole is None:
+                return 0
+            after, self.problems = completed(
+                whole, self.snapshot, self.cache, progress=progress, patience=self._patience
+            )
+            lacking = self._lacked()
+            self._swap(snapshots.placed(after), keep=False)
+            self._whole, self.lacking = (whole, lacking) if lacking else (None, {})
+            return len(lacking)
+
+    def _lacked(self) -> dict[str, str]:
+        """The items of which an encoder gave nothing, itself being to blame, and why."""
+        if self._patience is None:
+            return {}
+        gone = self._patience.lacking
+        return {one.item: gone[one.modality] for one in self.problems if one.modality in gone}
 
     def hide(self, *items: str, hidden: bool = True, keep: bool = True) -> None:
         """Show some items no longer, or again; `keep` as for `add`."""
@@ -462,6 +500,8 @@ class Engine:
 
     def _swap(self, snapshot: Snapshot, *, only: bool = False, keep: bool = True) -> None:
         name = self._live.name
+        if keep:  # what is learnt anew has asked every encoder for everything
+            self._whole, self.lacking = None, {}
         if self.folder is not None and keep:
             name = runs.keep(snapshot, self.folder, only=only)
         self._live = Live(snapshot, name)
@@ -476,6 +516,7 @@ class Engine:
             newest = runs.current(self.folder)
             if newest.name != self._live.name:
                 self._live = Live(snapshots.read(newest), newest.name)
+                self._whole, self.lacking = None, {}
             yield
 
     def _entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:

@@ -20,6 +20,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Progress, silent
 from sensorium.encode.open import open_encoders
+from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode, read_by
 from sensorium.feedback.store import Entry
 from sensorium.recipe import Recipe, read_recipe_text
@@ -128,20 +129,22 @@ def _dataset(snapshot: Snapshot, entries: Sequence[Entry], recipe: Recipe) -> Da
 
 
 def added(
-    snapshot: Snapshot, more: Catalog, cache: Path, *, progress: Progress = silent
+    snapshot: Snapshot, more: Catalog, cache: Path, *, progress: Progress = silent, patience: Patience | None = None
 ) -> tuple[Snapshot, list[Problem]]:
     """The snapshot with new items, recommendable at once from their content alone; nothing is trained.
 
-    An id that is known already keeps its row and its content.
+    An id that is known already keeps its row and its content. With `patience` an encoder that hangs or is missing is
+    left out: its modality is absent for the new items.
     """
     recipe = read_recipe_text(snapshot.recipe)
     catalog = snapshot.catalog.extended(more)
     fresh = [row for row, name in enumerate(more.ids) if name not in snapshot.catalog.ids]
     part = Catalog(Ids(more.ids.names(fresh)), {m: [c[row] for row in fresh] for m, c in more.content.items()})
     encoders = {**open_encoders(part, recipe.encode), **snapshot.encoders}
-    done = encode(
-        part, {m: e for m, e in encoders.items() if read_by(e) in part.content}, Cache(cache), progress=progress
-    )
+    asked = {m: e for m, e in encoders.items() if read_by(e) in part.content}
+    if patience is not None:
+        asked = patience.guarded({m: e for m, e in asked.items() if m in snapshot.views}, snapshot.views)
+    done = encode(part, asked, Cache(cache), progress=progress)
     views: dict[str, Vectors] = {}
     for modality, view in snapshot.views.items():
         new = done.views.get(modality)
@@ -154,6 +157,16 @@ def added(
     return replace(snapshot, catalog=catalog, views=views, features=features, events=events, model=model), list(
         done.problems
     )
+
+
+def completed(
+    before: Snapshot, now: Snapshot, cache: Path, *, progress: Progress = silent, patience: Patience | None = None
+) -> tuple[Snapshot, list[Problem]]:
+    """The items that came between two snapshots, added once more in their order: what an encoder did not give the first
+    time may come now. Every row stays what it is."""
+    came = np.arange(len(before.catalog), len(now.catalog))
+    after, problems = added(before, _rows(now.catalog, came), cache, progress=progress, patience=patience)
+    return replace(after, hidden=now.hidden), problems
 
 
 def forgotten(

@@ -1,53 +1,84 @@
-"""The application: routes behind guards, errors as one line."""
+"""The application: every run's routes behind the guards, errors as one line."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from sensorium.errors import DataError, RecipeError, SensoriumError, UnknownId
-from sensorium.serve.events import ROLES as EVENT_ROLES
-from sensorium.serve.events import events
-from sensorium.serve.gorse import ROLES as GORSE_ROLES
-from sensorium.serve.gorse import gorse
-from sensorium.serve.guards import Forbidden, Guards, TooLarge
+from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
+from sensorium.serve import events, gorse, native, operations
+from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.lean import Application
-from sensorium.serve.native import ROLES, native, ready
-from sensorium.serve.service import Busy, Service
-from sensorium.serve.workers import bound
+from sensorium.serve.logs import LEVELS
+from sensorium.serve.native import ready
+from sensorium.serve.service import ENCODER_SECONDS, Busy, Service
+from sensorium.serve.tenants import Tenants
+
+# Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
+ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], str]]] = (
+    (events.events, events.ROLES),
+    (native.native, native.ROLES),
+    (gorse.gorse, gorse.ROLES),
+    (operations.operations, operations.ROLES),
+)
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How a service meets the world."""
+    """How a service meets the world. Limits: 0 is none."""
 
     host: str = "127.0.0.1"
     port: int = 8087
+    tls_port: int = 8443  # where there is a certificate; the plain port then stays on loopback
     certificate: Path | None = None
     private_key: Path | None = None
     media: Path | None = None
     body_bytes: int = 16 * 2**20
-    per_second: float = 0.0  # requests of one key; 0: as many as there are
+    per_second: float = 0.0  # requests of one key
+    tenant_per_second: float = 0.0  # requests of one run
+    most_pending: int = 1024  # requests that are answered at once
+    origins: tuple[str, ...] = ()  # of web pages that may call
+    grace_seconds: int = 30  # to finish what was begun, once told to stop
+    encoder_seconds: float = ENCODER_SECONDS
+    log_level: str = "info"
+    traces: str = ""  # where spans are sent, as OTLP over HTTP
     shared: bool = False  # the port, with other processes that answer for the run
     insecure: bool = False  # beyond loopback without TLS or without a key, said in plain words
 
     def __post_init__(self) -> None:
-        if not 0 < self.port < 65536:
-            raise RecipeError(f"port {self.port}: give one from 1 to 65535")
+        for name, port in (("port", self.port), ("TLS port", self.tls_port)):
+            if not 0 < port < 65536:
+                raise RecipeError(f"{name} {port}: give one from 1 to 65535")
         if (self.certificate is None) != (self.private_key is None):
             raise RecipeError("TLS needs both --certificate FILE and --private-key FILE")
+        if self.certificate is not None and self.port == self.tls_port:
+            raise RecipeError("--tls-port: TLS has a port of its own; choose another than --port")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise RecipeError(f"--cors-origin {origin!r}: write it as https://shop.example, one option an origin")
+        if self.log_level not in LEVELS:
+            raise RecipeError(f"--log-level {self.log_level!r}: there are {', '.join(LEVELS)}")
+        if min(self.per_second, self.tenant_per_second, self.most_pending - 1, self.grace_seconds) < 0:
+            raise RecipeError("limits and --grace are not below 0, and at least one request is answered at a time")
 
     @property
     def local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def checked(self, any_key: bool) -> None:
         """**Raises** RecipeError where strangers could reach the service, or listen to it."""
@@ -65,27 +96,41 @@ class Serving:
             raise RecipeError(f"--host {self.host}: beyond loopback it needs {' and '.join(lacks)}; or say --insecure")
 
 
-def application(service: Service, serving: Serving) -> Any:
-    """The ASGI application; the service is closed when it ends."""
+def application(
+    services: Service | Mapping[str, Service],
+    serving: Serving,
+    *,
+    traces: Any = None,
+    hosts: frozenset[str] = frozenset(),
+) -> Guards:
+    """The ASGI application of one run, or of several by name; what it serves is closed when it ends."""
+    if isinstance(services, Service):
+        services = {Path(services.engine.folder or "run").resolve().name: services}
+    tenants = Tenants(services, {name: _routed(service) for name, service in services.items()})
+    guarded = Guards(
+        tenants, {call: role for _, roles in ROUTES for call, role in roles.items()},
+        body_bytes=serving.body_bytes, per_second=serving.per_second, tenant_per_second=serving.tenant_per_second,
+        most_pending=serving.most_pending, origins=serving.origins, hosts=hosts, traces=traces,
+    )  # fmt: skip
+    guarded.openapi = next(iter(tenants.applications.values())).openapi  # type: ignore[attr-defined]
+    return guarded
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.begin()
-        yield
-        await service.end()
 
+def _routed(service: Service) -> FastAPI:
+    """The routes of one run."""
     app = Application(
-        title="Sensorium", version="1", lifespan=lifespan,
+        title="Sensorium", version="1", redoc_url=None,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
-    app.include_router(events(service))
-    app.include_router(native(service))
-    app.include_router(gorse(service))
+    for routes, _ in ROUTES:
+        app.include_router(routes(service))
 
     async def wrong(request: Request, error: Exception) -> Response:
         status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400
         if isinstance(error, SensoriumError) and not isinstance(error, Busy | UnknownId | DataError | RecipeError):
             status = 503
+        if isinstance(error, SnapshotError):
+            service.pulse.doubt()
         answer = ready({"error": " ".join(str(error).split())}, status)
         if status == 503:
             answer.headers["retry-after"] = "1"
@@ -96,9 +141,6 @@ def application(service: Service, serving: Serving) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return ready({"error": f"{where}: {first['msg']}"}, 422)
-
-    async def too_large(request: Request, error: Exception) -> Response:
-        return ready({"error": f"a body may have {serving.body_bytes:,} bytes"}, 413)
 
     async def forbidden(request: Request, error: Exception) -> Response:
         return ready({"error": str(error)}, 403)
@@ -113,40 +155,9 @@ def application(service: Service, serving: Serving) -> Any:
     app.add_exception_handler(HTTPException, unfit)
     app.add_exception_handler(Forbidden, forbidden)
     app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(TooLarge, too_large)
-    guarded = Guards(
-        app,
-        service.keys,
-        {**EVENT_ROLES, **ROLES, **GORSE_ROLES},
-        body_bytes=serving.body_bytes,
-        per_second=serving.per_second,
-    )
-    guarded.openapi = app.openapi  # type: ignore[attr-defined]
-    return guarded
+    return app
 
 
-def run(folder: Path, serving: Serving, *, cache: Path | None = None, first_key: str = "") -> None:
-    """Serves a run until it is told to stop; then it finishes what was begun."""
-    import uvicorn
-
-    service = Service(folder, cache=cache, first_key=first_key, media=serving.media)
-    try:
-        serving.checked(service.keys.any)
-    except RecipeError:
-        service.close()
-        raise
-    tls = (
-        {"ssl_certfile": str(serving.certificate), "ssl_keyfile": str(serving.private_key)}
-        if serving.certificate
-        else {}
-    )
-    config = uvicorn.Config(
-        application(service, serving), log_level="warning", access_log=False, timeout_graceful_shutdown=30,
-        server_header=False, proxy_headers=False, **tls,  # type: ignore[arg-type]
-    )  # fmt: skip
-    try:
-        door = bound(serving.host, serving.port, shared=serving.shared)
-    except RecipeError:
-        service.close()
-        raise
-    uvicorn.Server(config).run(sockets=[door])
+def loopback(serving: Serving, any_key: bool) -> frozenset[str]:
+    """The names under which it may be called: without a key those of this machine, else any."""
+    return LOOPBACK if serving.local and not any_key else frozenset()

@@ -6,6 +6,7 @@ wrong with it. So the models below are the only truth, and the quick way may kno
 
 from __future__ import annotations
 
+import re
 import time
 from functools import lru_cache
 from math import isfinite
@@ -69,7 +70,19 @@ class History(Wire):
     events: list[Happened]
 
 
-kind_of = lru_cache(4096)(folded)
+_NAMED = re.compile(NAMED)
+
+
+@lru_cache(4096)
+def kind_of(name: str) -> str:
+    """A kind as the log has it; empty where nothing is left of it.
+
+    >>> kind_of("Add to Cart"), kind_of(" - ")
+    ('add_to_cart', '')
+    """
+    return folded(name) if _NAMED.search(name) else ""
+
+
 _FIELDS = frozenset(Event.model_fields)
 
 

@@ -518,7 +518,12 @@ def gorse(service: Service) -> APIRouter:
     @routes.get("/health/ready", response_model=Health)
     async def health() -> Response:
         """Whether it can answer."""
-        return ready(Health(Ready=True).model_dump())
+        writes = service.pulse.writable
+        told = Health(
+            Ready=service.started and writes, DataStoreConnected=writes,
+            DataStoreError=None if writes else "the store does not take what is sent",
+        )  # fmt: skip
+        return ready(told.model_dump(), 200 if told.Ready else 503)
 
     return routes
 

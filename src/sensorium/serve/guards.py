@@ -1,110 +1,266 @@
-"""What stands before every route: keys, size of the body, rate. Plain ASGI, so that it costs microseconds."""
+"""What stands before every route: which run, whose key, how much. Plain ASGI, so that it costs microseconds."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-import time
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import orjson
 
-from sensorium.serve.keys import LOCAL, NOBODY, Caller, Keys
+from sensorium.serve.keys import LOCAL, NOBODY, Caller, group_of
+from sensorium.serve.limits import Bounded, Buckets, Refusal, Room, busy
+from sensorium.serve.logs import tell
+from sensorium.serve.metrics import Route
+from sensorium.serve.tenants import Tenants
+from sensorium.stages import listened, mark, unheard
 
-OPEN = ("/health/live", "/health/ready", "/api/health/live", "/api/health/ready")  # routes that need no key
-
-
-class Guards:
-    """An ASGI application in front of another. `roles` says which role a route needs: (method, pattern) → role."""
-
-    def __init__(
-        self, app: Any, keys: Keys, roles: Mapping[tuple[str, str], str], *, body_bytes: int, per_second: float
-    ) -> None:
-        self.app, self.keys, self.body_bytes, self.per_second = app, keys, body_bytes, per_second
-        self.roles = [(method, re.compile(pattern), role) for (method, pattern), role in roles.items()]
-        self.left: dict[str, tuple[float, float]] = {}  # by caller: requests left, when that was counted
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        caller = self._caller(scope)
-        if caller is None:
-            await refused(
-                send, 401, "no key, or one that is not known; send it as X-API-Key", {"www-authenticate": "ApiKey"}
-            )
-            return
-        role = self._role(scope["method"], scope["path"])
-        if not caller.may(role):
-            await refused(send, 403, f"this key may {caller.role}; this call needs {role}")
-            return
-        wait = self._wait(caller.name)
-        if wait > 0:
-            await refused(send, 429, "too many requests of this key", {"retry-after": str(int(wait) + 1)})
-            return
-        length = dict(scope["headers"]).get(b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > self.body_bytes):
-            await refused(send, 413, f"a body may have {self.body_bytes:,} bytes")
-            return
-        scope.setdefault("state", {})["caller"] = caller
-        await self.app(scope, Bounded(receive, self.body_bytes), send)
-
-    def _caller(self, scope: Any) -> Caller | None:
-        if scope["path"] in OPEN:
-            return NOBODY
-        if not self.keys.any:
-            return LOCAL
-        headers = dict(scope["headers"])
-        key = headers.get(b"x-api-key", b"") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        return self.keys.caller(key.decode("utf-8", "surrogateescape")) if key else None
-
-    def _role(self, method: str, path: str) -> str:
-        for wanted, pattern, role in self.roles:
-            if wanted == method and pattern.fullmatch(path):
-                return role
-        return "read" if path in OPEN or method in ("GET", "HEAD", "OPTIONS") else "admin"
-
-    def _wait(self, name: str) -> float:
-        """Seconds until this caller may ask again: a bucket that holds two seconds' worth."""
-        if not self.per_second or not name:
-            return 0.0
-        now = time.monotonic()
-        left, then = self.left.get(name, (2 * self.per_second, now))
-        left = min(left + (now - then) * self.per_second, 2 * self.per_second) - 1
-        if left < 0:
-            self.left[name] = (left + 1, now)
-            return -left / self.per_second
-        self.left[name] = (left, now)
-        return 0.0
+OPEN = frozenset(("/health/live", "/health/ready", "/api/health/live", "/api/health/ready"))  # routes that need no key
+COMMON = OPEN | {"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}  # and those that are of no run
+LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HARDENED = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+_CLOSED = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_PAGE = (  # the page at /docs brings its program from where FastAPI keeps it
+    b"content-security-policy",
+    b"default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
+    b"https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'",
+)
+_STRICT = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Forbidden(Exception):
     """A key may not do what only the whole of a request tells."""
 
 
-class TooLarge(Exception):
-    """A body without a stated length went on for too long."""
+class Guards:
+    """The applications of all runs behind one door. `roles` says which role a route needs: (method, pattern) → role.
+
+    **Units** `per_second`, `tenant_per_second`: requests of a key, of a run; 0: no limit. `hosts`: the names under which a
+    service without keys may be called, so that no web page can have a browser call it under another; empty: any.
+    """
+
+    def __init__(
+        self, tenants: Tenants, roles: Mapping[tuple[str, str], str], *, body_bytes: int, per_second: float = 0.0,
+        tenant_per_second: float = 0.0, most_pending: int = 1024, room_bytes: int = 256 << 20, body_seconds: float = 30.0,
+        origins: Sequence[str] = (), hosts: frozenset[str] = frozenset(), traces: Any = None,
+    ) -> None:  # fmt: skip
+        self.tenants, self.body_bytes, self.body_seconds = tenants, body_bytes, body_seconds
+        self.most_pending, self.room = most_pending, Room(room_bytes)
+        self.origins, self.hosts, self.traces = frozenset(origins), hosts, traces
+        self.of_key, self.of_tenant = Buckets(per_second), Buckets(tenant_per_second)
+        plain = re.compile(r"[\w./-]+")
+        self._exact = {key: role for key, role in roles.items() if plain.fullmatch(key[1])}
+        self._roles = [(method, re.compile(p), role) for (method, p), role in roles.items() if not plain.fullmatch(p)]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.tenants.lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        begin = perf_counter()
+        headers = dict(scope["headers"])
+        sent = Sent(send, self._headers(scope, headers))
+        marks, token = listened()
+        told = Told()
+        self.tenants.pending += 1
+        try:
+            await self._answered(scope, headers, receive, sent, told)
+        except Refusal as refusal:
+            await sent.refused(refusal)
+        except asyncio.CancelledError:
+            told.gone = True  # the client, or the server's patience
+            raise
+        except Exception as error:
+            tell("failed", logging.ERROR, error=error, id=sent.id)
+            await sent.refused(_ours())
+        finally:
+            unheard(token)
+            self.tenants.pending -= 1
+            self._tell(scope, sent, told, begin, marks)
+
+    async def _answered(self, scope: Any, headers: Mapping[bytes, bytes], receive: Any, sent: Sent, told: Told) -> None:
+        path, method = scope["path"], scope["method"]
+        if method == "OPTIONS" and b"access-control-request-method" in headers:
+            raise Refusal(204 if sent.shared else 403, "no page of this origin may call")
+        caller = self._caller(path, headers)
+        told.caller = caller
+        told.tenant = self._tenant(path, caller, headers)
+        self._check(path, method, caller)
+        for buckets, name, whose in (
+            (self.of_key, f"{caller.tenant}/{caller.name}" if caller.name else "", "of this key"),
+            (self.of_tenant, told.tenant, "of this tenant"),
+        ):
+            if buckets.per_second and name and path not in OPEN and (wait := buckets.wait(name)) > 0:
+                raise busy(f"too many requests {whose}", wait, 429)
+        if path not in COMMON and self.tenants.pending > self.most_pending:
+            raise busy("too many requests are being answered; come back in a second")
+        length = headers.get(b"content-length")
+        if length is not None and (not length.isdigit() or int(length) > self.body_bytes):
+            raise Refusal(413, f"a body may have {self.body_bytes:,} bytes", connection="close")
+        scope.setdefault("state", {}).update(caller=caller, tenants=self.tenants, tenant=told.tenant)
+        name = told.tenant or next(iter(self.tenants.applications))
+        body = sent.body = Bounded(receive, self.body_bytes, self.room, self.body_seconds)
+        try:
+            await self.tenants.applications[name](scope, body, sent)
+        finally:
+            body.let_go()
+
+    def _caller(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
+        key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        caller = self.tenants.caller(key.decode("utf-8", "surrogateescape")) if key else None
+        if caller is not None:
+            return caller
+        if path in OPEN:
+            return NOBODY
+        if self.tenants.keyed:
+            raise Refusal(401, "no key, or one that is not known; send it as X-API-Key", www_authenticate="ApiKey")
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self.hosts and re.sub(r":\d+$", "", host) not in self.hosts:
+            raise Refusal(403, f"without a key the service answers under {', '.join(sorted(self.hosts))} alone")
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1") not in self.origins:
+            raise Refusal(403, "without a key the service answers no web page (--cors-origin)")
+        return LOCAL
+
+    def _tenant(self, path: str, caller: Caller, headers: Mapping[bytes, bytes]) -> str:
+        """The run that is meant: the key's own; "" where the path is of none, and the key is of none or of all."""
+        asked = headers.get(b"x-tenant", b"").decode("latin-1")
+        if not caller.everywhere:
+            if asked and asked != caller.tenant:
+                raise Refusal(403, "this key is of another tenant")
+            return caller.tenant
+        if asked and asked not in self.tenants.services:
+            raise Refusal(404, f"no tenant {asked[:64]!r}")
+        name = asked or self.tenants.only
+        if not name and path not in COMMON:
+            raise Refusal(400, f"name the tenant as X-Tenant: {', '.join(self.tenants.services)}")
+        return name
+
+    def _check(self, path: str, method: str, caller: Caller) -> None:
+        if path in OPEN:
+            return
+        role, group = self.role(method, path), group_of(path)
+        if not caller.may(role):
+            raise Refusal(403, f"this key may {caller.role}; this call needs {role}")
+        if not caller.opens(group):
+            raise Refusal(403, f"this key is for {', '.join(caller.groups)}; this call is of {group}")
+
+    def role(self, method: str, path: str) -> str:
+        """What a call needs; where no group of routes says it, changing needs admin."""
+        if path in OPEN:
+            return "read"
+        role = self._exact.get((method, path))
+        if role is None:
+            fitting = (role for wanted, pattern, role in self._roles if wanted == method and pattern.fullmatch(path))
+            role = next(fitting, None)
+        return role or ("read" if method in ("GET", "HEAD", "OPTIONS") else "admin")
+
+    def _headers(self, scope: Any, headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        """What every answer carries."""
+        given = headers.get(b"x-request-id", b"")
+        name = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
+        carried = [(b"x-request-id", name), *_HARDENED, _PAGE if scope["path"] == "/docs" else _CLOSED]
+        if scope.get("scheme") == "https":
+            carried.append(_STRICT)
+        if self.origins:
+            carried.append((b"vary", b"Origin"))
+            origin = headers.get(b"origin", b"")
+            if origin.decode("latin-1") in self.origins:
+                carried += [
+                    (b"access-control-allow-origin", origin),
+                    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+                    (
+                        b"access-control-allow-headers",
+                        b"content-type, x-api-key, authorization, x-tenant, x-request-id",
+                    ),
+                    (b"access-control-expose-headers", b"x-request-id, retry-after"),
+                    (b"access-control-max-age", b"600"),
+                ]
+        return carried
+
+    def _tell(self, scope: Any, sent: Sent, told: Told, begin: float, marks: list[tuple[str, float]]) -> None:
+        end = perf_counter()
+        route = getattr(scope.get("route"), "path", "unknown")
+        # A tenant that nobody proved to be of is not counted as one.
+        where = Route(told.tenant or self.tenants.only, scope["method"], route)
+        status = 499 if told.gone and not sent.status else sent.status
+        self.tenants.metrics.answered(where, status, begin, end, marks)
+        if self.traces is not None:
+            self.traces.answered(where, status, begin, end, marks, scope["headers"])
+        level = logging.WARNING if status >= 500 else logging.INFO
+        tell(
+            "request", level, id=sent.id, tenant=where.tenant, key=told.caller.name, method=where.method, route=route,
+            status=status, ms=round((end - begin) * 1000, 3),
+        )  # fmt: skip
 
 
-class Bounded:
-    """Receives a body, up to so many bytes."""
+class Told:
+    """What was found out of a request, for the log."""
 
-    def __init__(self, receive: Any, most: int) -> None:
-        self.receive, self.left = receive, most
+    __slots__ = ("caller", "gone", "tenant")
 
-    async def __call__(self) -> Any:
-        message = await self.receive()
-        if message["type"] == "http.request":
-            self.left -= len(message.get("body", b""))
-            if self.left < 0:
-                raise TooLarge
-        return message
+    def __init__(self) -> None:
+        self.caller, self.tenant, self.gone = NOBODY, "", False
 
 
-async def refused(send: Any, status: int, why: str, headers: Mapping[str, str] | None = None) -> None:
-    """The whole answer to a request that goes no further."""
-    body = orjson.dumps({"error": why})
-    named = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-    raw = [(key.encode(), value.encode()) for key, value in named.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+class Sent:
+    """Sends an answer with what every answer carries, unless its body's refusal is to be told in its place."""
+
+    __slots__ = ("body", "done", "headers", "send", "status")
+
+    def __init__(self, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
+        self.send, self.headers = send, headers
+        self.status, self.done = 0, False
+        self.body: Bounded | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the request."""
+        return self.headers[0][1].decode()
+
+    @property
+    def shared(self) -> bool:
+        """Whether a page of the origin may read it."""
+        return any(name == b"access-control-allow-origin" for name, _ in self.headers)
+
+    async def __call__(self, message: Any) -> None:
+        if self.done:
+            return
+        if message["type"] == "http.response.start":
+            instead = self.body.refusal if self.body is not None else None
+            if instead is not None or message["status"] == 500:  # FastAPI's own word on an error is no JSON
+                await self.refused(instead or _ours())
+                return
+            mark("encode")
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self.headers]}
+        await self.send(message)
+
+    async def refused(self, refusal: Refusal) -> None:
+        """The whole answer to a request that goes no further; nothing where one was begun."""
+        if self.status:
+            return
+        self.status, self.done = refusal.status, True
+        body = b"" if refusal.status == 204 else orjson.dumps({"error": refusal.why})
+        named = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
+        raw = [(name.encode(), value.encode()) for name, value in named.items()]
+        if refusal.status == 204:
+            raw = []
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": [*raw, *self.headers]})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _ours() -> Refusal:
+    return Refusal(500, "something went wrong here; the log tells where, by the request's id")

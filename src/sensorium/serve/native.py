@@ -1,4 +1,4 @@
-"""The native API under /v1, and health. A route reads its request, calls the service, and writes ready bytes."""
+"""The native API under /v1. A route reads its request, calls the service, and writes ready bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from sensorium.errors import UnknownId
 from sensorium.rank.query import Ranking
 from sensorium.serve import schemas as wire
 from sensorium.serve.service import GORSE, Service
@@ -22,7 +21,6 @@ ROLES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/search"): "read",
     ("POST", "/v1/items"): "write",
     ("DELETE", "/v1/items/[^/]+"): "write",
-    ("GET", "/v1/keys"): "admin",
 }
 
 
@@ -78,7 +76,7 @@ def native(service: Service) -> APIRouter:
     @routes.get("/v1/items/{item}", response_model=wire.Item)
     async def item(item: str) -> Response:
         """What is known of an item; `problem` where it could not be encoded."""
-        problem = service.failed.get(item)
+        problem = service.failed.get(item) or service.lacking.get(item)
         return ready(_shown(service.item(item)) | ({"problem": problem} if problem else {}))
 
     @routes.delete("/v1/items/{item}")
@@ -92,33 +90,6 @@ def native(service: Service) -> APIRouter:
         """Erases a person, from the log and from what was learnt; takes as long as a training."""
         await service.slow(lambda: service.engine.forget(user))
         return ready({"user": user})
-
-    @routes.post("/v1/keys", response_model=wire.KeyMade)
-    async def make_key(asked: wire.KeyAsked) -> Response:
-        """A new key; it is shown this once."""
-        return ready({"name": asked.name, "role": asked.role, "key": service.keys.made(asked.name, asked.role)})
-
-    @routes.get("/v1/keys")
-    async def keys() -> Response:
-        """Names and roles of the keys."""
-        return ready({"keys": service.keys.listed()})
-
-    @routes.delete("/v1/keys/{name}")
-    async def drop_key(name: str) -> Response:
-        """A key that opens nothing from now on."""
-        if not service.keys.dropped(name):
-            raise UnknownId(f"no key named {name!r}")
-        return ready({"name": name})
-
-    @routes.get("/health/live")
-    async def live() -> Response:
-        """Whether the process answers."""
-        return ready({"live": True})
-
-    @routes.get("/health/ready")
-    async def health() -> Response:
-        """Whether it can recommend."""
-        return ready({"ready": True, "version": service.engine.version})
 
     return routes
 

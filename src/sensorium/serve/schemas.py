@@ -116,18 +116,3 @@ class Wrong(Wire):
     """Why a request was refused, in one line."""
 
     error: str
-
-
-class KeyAsked(Wire):
-    """A key to be made."""
-
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    role: Annotated[str, Field(pattern="^(read|write|admin)$")]
-
-
-class KeyMade(Wire):
-    """The new key."""
-
-    name: str
-    role: str
-    key: str = Field(description="Shown this once.")

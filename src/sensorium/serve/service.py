@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
+import logging
 import secrets
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,10 +29,17 @@ from sensorium.feedback.store import Entry
 from sensorium.rank.query import Ranking
 from sensorium.serve.abreast import Abreast
 from sensorium.serve.keys import Keys
+from sensorium.serve.logs import tell
+from sensorium.serve.metrics import Commits
+from sensorium.serve.pulse import Pulse
+from sensorium.stages import mark
 
 T = TypeVar("T")
-COMMITS = 4096  # calls that may wait for the disk
 QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
+COMMITS = 4096  # calls that may wait for the disk
+ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
+RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
+FOLLOW_SECONDS = 1.0  # by which a key that another process made or dropped is known here
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
 )  # that the reader takes for media by name
@@ -59,14 +69,17 @@ class Service:
 
     def __init__(
         self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
-        store: Path | str | None = None,
+        encoder_seconds: float = ENCODER_SECONDS, store: Path | str | None = None,
     ) -> None:  # fmt: skip
         self.engine = Engine.open(folder, cache=cache, store=store)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
-        self.commits = Committer(self.store)
+        self.committed = Commits()
+        self.commits = Committer(self.store, told=self.committed)
+        self.pulse = Pulse(self.store)
+        self.started = False  # whether it is caught up with the store
         self.media = media
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
@@ -75,31 +88,62 @@ class Service:
         self.failed: dict[str, str] = {}  # items that could not be added, and why
         self._changed = 0  # up to which change of the documents the live version knows the items
         self._fresh: asyncio.Event | None = None
-        self._adding: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._abreast = Abreast(self)
+        self.engine.wait_at_most(encoder_seconds)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._learning = 0
 
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
+        self._loop = asyncio.get_running_loop()
+        self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.catch_up)
         await self.slow(self._abreast.look)
-        self._fresh, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        self._adding = asyncio.create_task(self._keep_up())
+        self._tasks = [asyncio.create_task(task) for task in (
+            self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
+        )]  # fmt: skip
+        self.started = True
 
-    async def end(self) -> None:
-        """Finish what was begun, then close."""
-        if self._adding is not None:
-            self._adding.cancel()
+    async def end(self, seconds: float | None = None) -> bool:
+        """Finish what was begun, then close; returns whether all was, within the seconds (None: however long it takes)."""
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._adding
-        await asyncio.to_thread(self.close)
+                await task
+        closing = threading.Thread(target=self.close, name="close", daemon=True)
+        closing.start()
+        await asyncio.to_thread(closing.join, seconds)
+        return not closing.is_alive()
 
     def close(self) -> None:
-        """Answers that were begun are finished, events that were taken are written."""
-        self._threads.shutdown(wait=True)
-        self._slow.shutdown(wait=True)
-        self.commits.close()
+        """Events that were taken are written, answers and changes that were begun are finished."""
+        self.started = False
+        self.commits.close()  # first: what comes after may take as long as a training
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._slow.shutdown(wait=True, cancel_futures=True)
         self.engine.close()
+
+    @property
+    def lacking(self) -> Mapping[str, str]:
+        """Items that are known without one of their modalities, for its encoder hangs or is missing; and why."""
+        return self.engine.lacking
+
+    @property
+    def degraded(self) -> list[str]:
+        """The same in words, for whoever reads an answer."""
+        reasons = Counter(self.lacking.values())
+        return [f"{why}: {count} new items are recommended without it" for why, count in sorted(reasons.items())]
+
+    @property
+    def waiting(self) -> int:
+        """How many answers wait for a thread, or are in one."""
+        return self._waiting
+
+    @property
+    def learning(self) -> bool:
+        """Whether what answers is being changed: items encoded, a person forgotten, all learnt anew."""
+        return self._learning > 0
 
     async def threaded(self, work: Callable[[], T]) -> T:
         """The work in one of the threads that answer. **Raises** Busy where too many wait already."""
@@ -107,33 +151,43 @@ class Service:
             if self._waiting >= QUEUE:
                 raise Busy("too many requests wait; come back in a second")
             self._waiting += 1
+        mark("parse")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._up_to_date, work)
+            context = contextvars.copy_context()  # its stages are heard in the thread
+            return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._queued, work)
         finally:
             with self._counting:
                 self._waiting -= 1
 
-    def _up_to_date(self, work: Callable[[], T]) -> T:
+    def _queued(self, work: Callable[[], T]) -> T:
+        """The work, its wait for a thread told apart, upon what other processes did."""
+        mark("queue")
         self._abreast.look()
         return work()
 
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that changes what answers."""
-        return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+        self._learning += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._slow, work)
+        finally:
+            self._learning -= 1
 
     # --- answering, observing -------------------------------------------------------------------------------------
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
         ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+        if self.lacking:
+            ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
         return Answer(secrets.token_hex(8), ranking)
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
-        """The positions of the events, once they are on the disk."""
+        """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
         return await self.stored(self.engine.entries(events))
 
     async def stored(self, entries: Sequence[Entry]) -> list[int]:
-        """The same for entries that are checked. **Raises** Busy where too many wait for the disk."""
+        """The same for entries that are checked."""
         if self.commits.waiting >= COMMITS:
             raise Busy("too many events wait for the disk; come back in a second")
         return await self.commits.appended(entries)
@@ -268,4 +322,31 @@ class Service:
         while True:
             await self._fresh.wait()
             self._fresh.clear()
-            await self.slow(self.catch_up)
+            try:
+                await self.slow(self.catch_up)
+            except (SensoriumError, OSError) as error:  # the store is away; what waits there is tried again
+                tell("items are not added yet", logging.ERROR, error=error)
+                await asyncio.sleep(1.0)
+                self._fresh.set()
+
+    async def _complete(self) -> None:
+        """Ask again for what an encoder did not give, after pauses that double."""
+        pause, longest = RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if not self.lacking:
+                pause = RETRY_SECONDS[0]
+                continue
+            try:
+                left = await self.slow(self.engine.complete)
+            except (SensoriumError, OSError, ValueError) as error:
+                left = len(self.lacking)
+                tell("items are not completed", logging.WARNING, error=error)
+            pause = min(2 * pause, longest) if left else RETRY_SECONDS[0]
+
+    async def _follow(self) -> None:
+        """Keys that another process made or dropped."""
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            with contextlib.suppress(SensoriumError):
+                await asyncio.to_thread(self.keys.follow)

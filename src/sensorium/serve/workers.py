@@ -20,17 +20,17 @@ from types import FrameType
 
 from sensorium.errors import RecipeError
 
-EARLY_SECONDS = 10.0  # who ends by itself so soon after the very first start cannot be started at all
 PAUSES = (1.0, 30.0)  # before one is started again: the first, doubled each time it ends early, and the longest
 GRACE_SECONDS = 60.0  # to finish what was begun
 TICK_SECONDS = 0.2
+WAITING_CONNECTIONS = 2048  # that the machine accepts for us; beyond, a client waits for its own machine
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def supervised(words: Sequence[str], number: int) -> int:
     """Runs so many processes with these words until told to stop; returns the exit code.
 
-    **Raises** RecipeError where one ends before it ever served: it has said why.
+    **Raises** RecipeError where one ends by itself when it was never killed: it has said why.
     """
     stopping = False
 
@@ -42,7 +42,7 @@ def supervised(words: Sequence[str], number: int) -> int:
         signal.signal(name, stop)
     command = [sys.executable, "-m", "sensorium", *words, "--workers", "1", "--worker-of", str(os.getpid())]
     started = [(subprocess.Popen(command), time.monotonic()) for _ in range(number)]
-    first = time.monotonic()
+    first = set(range(number))  # the places whose first process still runs
     again: dict[int, float] = {}  # when a place is filled again
     pauses = [PAUSES[0]] * number
     try:
@@ -52,13 +52,14 @@ def supervised(words: Sequence[str], number: int) -> int:
             for place, (process, begun) in enumerate(started):
                 if process.poll() is None:
                     continue
-                if process.returncode > 0 and now - first < EARLY_SECONDS:
-                    raise RecipeError(f"a worker ended with {process.returncode} before it served; it said why")
+                if process.returncode > 0 and place in first:  # not killed: it cannot be started at all
+                    raise RecipeError(f"a worker ended with {process.returncode} by itself; it said why")
                 if place not in again:
                     pauses[place] = min(2 * pauses[place], PAUSES[1]) if now - begun < PAUSES[1] else PAUSES[0]
                     again[place] = now + pauses[place] / 2
                 elif now >= again[place]:
                     del again[place]
+                    first.discard(place)
                     started[place] = (subprocess.Popen(command), now)
     finally:
         _ended([process for process, _ in started])
@@ -89,7 +90,7 @@ def bound(host: str, port: int, *, shared: bool) -> socket.socket:
     """A listening socket, `shared` with the other workers. **Raises** RecipeError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
+        return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS, reuse_port=shared)
     except (OSError, UnicodeError, ValueError) as error:
         why = getattr(error, "strerror", "") or error
         raise RecipeError(f"{host}:{port} cannot be listened on ({why})") from None
