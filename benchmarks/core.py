@@ -265,7 +265,7 @@ def hm(folder: Path) -> dict[str, Any]:
 def hm_cold(folder: Path) -> dict[str, Any]:
     done = cold("hm-purchases", named("auto", "content"), folder)
     value = done["mean over seeds"][0]["recall@20"]
-    return {**done, "bars": [bar("Recall@20 among the cold garments, mean of three tenths", value, 0.18)]}
+    return {**done, "bars": [bar("Recall@20 among the cold garments, mean of three tenths", value, 0.21)]}
 
 
 FRESH = (0, 5, 6, 7, 8)  # stretches of five events, 0 the last; 1 to 4 were looked at while the models were made

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows, best
+from sensorium.arrays import Floats, Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.errors import ShapeError
 from sensorium.index.index import Index
 from sensorium.models.model import Features, Model
-from sensorium.rank.candidates import FOUND, candidates
+from sensorium.models.steered import steered
+from sensorium.rank.arrange import EXPLORED, PINNED, arranged
+from sensorium.rank.candidates import FOUND, Candidates, candidates
 from sensorium.rank.explain import reasons_of, taken_apart
-from sensorium.rank.filters import allowed
+from sensorium.rank.filters import allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Recommendation
-from sensorium.rank.rerank import spread_out
+from sensorium.rank.query import Query, Ranking, Recommendation, Why
+from sensorium.rank.wishes import boosted, pinned, values_of
 from sensorium.stages import mark
 
 
@@ -55,35 +58,104 @@ def answer(
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
-    catalog, events, features, model = snapshot.catalog, snapshot.events, snapshot.features, snapshot.model
+    catalog, events, features = snapshot.catalog, snapshot.events, snapshot.features
     tables = lookup or look_up(catalog, events)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
     mark("history")
     without = _without(snapshot, query, history, weights, notes)
     keep = allowed(len(catalog), tables.columns, query.rules, without=without)
-    pool = candidates(history, model, features, events, tables, snapshot.index, keep, query.k)
+    pins = pinned(snapshot, query, tables.columns, notes)
+    keep[list(pins)] = True
+    pool = candidates(history, snapshot.model, features, events, tables, snapshot.index, keep, query.k)
     mark("candidates")
+    model, line = steered(snapshot.model, query.modalities)
+    notes += [line] if line else []
+    kind = type(snapshot.model).__name__
     if not len(pool.rows):
         why = (
             "no item fulfils the rules and is not yet seen" if query.rules else "every item is seen, hidden or excluded"
         )
-        return Ranking((), type(model).__name__, 0, (*notes, why))
+        return Ranking((), kind, 0, (*notes, why))
     scores = _scores(model, history, pool.rows, len(catalog))
     mark("score")
-    told = scores
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
-        told = scores = tables.popularity[pool.rows]
+        scores = tables.popularity[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
-    first = best(scores[None, :], query.k if query.diversity == 0 else max(100, 10 * query.k))[0][0]
-    if query.diversity:
-        first = first[spread_out(scores[first], features.items.values[pool.rows[first]], query.k, query.diversity)]
-    rows, told = pool.rows[first], told[first]
-    found = [FOUND[place] for place in pool.found[first]]
-    items = _told(snapshot, history, rows, told, found, query.explain, notes)
+    pool, scores = _with_pins(pool, scores, list(pins), model, history)
+    extra = boosted(query.boosts, tables.columns, pool.rows, scores)
+    told = scores + extra.sum if query.boosts else scores
+    list_ = arranged(
+        told, features.items.values[pool.rows] if query.diversity else None, query.k, diversity=query.diversity,
+        pins={int(np.searchsorted(pool.rows, row)): place - 1 for row, place in pins.items()},
+        values=values_of(catalog, pool.rows, query.caps, tables.columns), caps=query.caps,
+        exploration=query.exploration, rng=np.random.default_rng(query.seed),
+    )  # fmt: skip
+    first = list_.place
+    found = [
+        "pinned" if how == PINNED else "explored" if how == EXPLORED else FOUND[source]
+        for how, source in zip(list_.how, pool.found[first], strict=True)
+    ]
+    items = _told(snapshot, model, history, pool.rows[first], scores[first], found, query.explain, notes)
+    items = tuple(
+        replace(extra.added(one, place, explain=query.explain), propensity=float(share))
+        for one, place, share in zip(items, first.tolist(), list_.propensity, strict=True)
+    )
     mark("rerank")
-    return Ranking(items, type(model).__name__, len(pool.rows), tuple(notes))
+    return Ranking(items, kind, len(pool.rows), tuple(notes))
+
+
+def why(
+    snapshot: Answering, query: Query, item: str, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
+    weights: Mapping[str, float] = KINDS,
+) -> Why:  # fmt: skip
+    """Why an item stands where it does for this query, wherever that is: also for one that is not shown, and why not.
+
+    **Raises** as `answer`, and UnknownId for an item that is not in the run. **Cost** as `answer`, all items scored.
+    """
+    catalog = snapshot.catalog
+    row = catalog.ids.row(item)
+    tables = lookup or look_up(catalog, snapshot.events)
+    notes: list[str] = []
+    history = _history(snapshot, query, live, tables, weights, notes)
+    without = _without(snapshot, query, history, weights, notes)
+    keep = allowed(len(catalog), tables.columns, query.rules, without=without)
+    barred = [f"rule {rule}" for rule in query.rules if not fulfilled(rule, tables.columns, len(catalog))[row]]
+    barred += ["hidden"] if row in snapshot.hidden else []
+    barred += ["excluded, or named in the query"] if item in {*query.exclude, *query.like, *query.unlike} else []
+    barred += ["seen or rejected already"] if not keep[row] and not barred else []
+    model, line = steered(snapshot.model, query.modalities)
+    notes += [line] if line else []
+    rows = np.union1d(np.flatnonzero(keep), [row])
+    scores = _scores(model, history, rows, len(catalog))
+    if len(scores) > 1 and scores.min() == scores.max():  # as in `answer`
+        scores = tables.popularity[rows]
+        history = history.only(np.zeros(len(history.item), bool))
+    place = int(np.searchsorted(rows, row))
+    extra = boosted(query.boosts, tables.columns, rows, scores)
+    told = scores + extra.sum
+    bare = _told(snapshot, model, history, rows[[place]], scores[[place]], [""], True, notes)[0]
+    full = extra.added(bare, place, explain=True)
+    before = int((told[keep[rows]] > told[place]).sum()) + 1
+    return Why(
+        item, full.title, full.score, full.reasons, full.base, None if barred else before, int(keep.sum()),
+        tuple(barred), type(snapshot.model).__name__, tuple(notes),
+    )  # fmt: skip
+
+
+def _with_pins(
+    pool: Candidates, scores: Floats, rows: Sequence[int], model: Model, history: Histories
+) -> tuple[Candidates, Floats]:
+    """The candidates with the pinned rows among them, which a large catalogue's sources may not have named."""
+    lacking = np.setdiff1d(np.array(rows, np.int64), pool.rows)
+    if not len(lacking):
+        return pool, scores
+    every = np.concatenate([pool.rows, lacking])
+    order = np.argsort(every, kind="stable")
+    own = model.score(history, lacking)[0].astype(scores.dtype)
+    found = np.concatenate([pool.found, np.zeros(len(lacking), np.int8)])
+    return Candidates(every[order], found[order]), np.concatenate([scores, own])[order]
 
 
 def _history(
@@ -134,7 +206,7 @@ def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
 
 
 def _told(
-    snapshot: Answering, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], explain: bool,
+    snapshot: Answering, model: Model, history: Histories, rows: Rows, scores: Floats, found: Sequence[str], explain: bool,
     notes: list[str],
 ) -> tuple[Recommendation, ...]:  # fmt: skip
     """The chosen rows in outside ids, with their reasons where these were asked for."""
@@ -146,7 +218,7 @@ def _told(
         return tuple(
             Recommendation(*name, float(s), f, (), float(s)) for name, s, f in zip(names, scores, found, strict=True)
         )
-    parts, way = taken_apart(snapshot.model, history, rows, scores, snapshot.features)
+    parts, way = taken_apart(model, history, rows, scores, snapshot.features)
     if way == "occlusion":
         notes.append("reasons were found by leaving events out; their sources by likeness of content")
     entries = []

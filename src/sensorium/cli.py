@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sensorium.build import Material
     from sensorium.recipe import Recipe
 
+T = TypeVar("T")
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}  # what a name may end in that is no recipe
 
 app = typer.Typer(
@@ -188,13 +189,20 @@ def recommend(
         typer.Option(help="0: the best; towards 1: the more different \\[default: the recipe's, or 0].", min=0, max=1),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say which events and which modalities carried each score.")] = False,
+    boost: Annotated[list[str] | None, typer.Option(help="Deviations of the scores that are added where a rule holds: 'genres=Comedy:0.5'; repeatable.", metavar="RULE:AMOUNT")] = None,
+    pin: Annotated[list[str] | None, typer.Option(help="A place for an item; repeatable.", metavar="ITEM:PLACE")] = None,
+    cap: Annotated[list[str] | None, typer.Option(help="At most so many items of one value; repeatable.", metavar="ATTRIBUTE:MOST")] = None,
+    exploration: Annotated[float, typer.Option(help="The share of places that chance fills.", min=0, max=1)] = 0.0,
+    seed: Annotated[int, typer.Option(help="The seed of that chance.", min=0)] = 0,
+    weight: Annotated[list[str] | None, typer.Option(help="How much a modality of content counts: 'image:0'; repeatable.", metavar="MODALITY:WEIGHT")] = None,
     cache: CacheOption = None, as_json: JsonLines = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """The best items for a person, a session, or somebody nobody knows."""
     engine = _open(run, cache)
     ranking = engine.recommend(
         user, k, like=like or (), unlike=unlike or (), rules=rule, exclude=exclude, repeat=repeat,
-        diversity=diversity, explain=explain,
+        diversity=diversity, explain=explain, boosts=_pairs(boost, "--boost", float), pins=_pairs(pin, "--pin", int),
+        caps=_pairs(cap, "--cap", int), exploration=exploration, seed=seed, modalities=_pairs(weight, "--weight", float),
     )  # fmt: skip
     if as_json:
         import dataclasses
@@ -350,6 +358,7 @@ def serve(
     store: Annotated[str | None, typer.Option(help="Where events are: a file, or postgresql://… \\[else: $SENSORIUM_STORE; else in the run].")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer.")] = 1,
     worker_of: Annotated[int, typer.Option(hidden=True, help="The process that started this one.")] = 0,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Let a search name its picture by URL; private addresses are refused.")] = False,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
     tenant_per_second: Annotated[float, typer.Option(help="The same of all keys of a run.")] = 0.0,
     body_mib: Annotated[int, typer.Option(help="What a request's body may have, in MiB.", min=1, max=1024)] = 16,
@@ -384,7 +393,7 @@ def serve(
     if key_file and not first.strip():
         raise RecipeError(f"--key-file {key_file}: it is empty; make a key with: openssl rand -hex 24 > {key_file}")
     serving = Serving(
-        host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media,
+        host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media, fetch=fetch,
         body_bytes=body_mib << 20, per_second=per_second, tenant_per_second=tenant_per_second,
         origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure, shared=worker_of > 0,
     )  # fmt: skip
@@ -459,6 +468,20 @@ def _recipe(
         chosen = dict(entry.partition("=")[::2] for entry in encode)
         recipe = replace(recipe, encode={**recipe.encode, **chosen})
     return recipe.seeded(seed, strict=strict)
+
+
+def _pairs(lines: Sequence[str] | None, option: str, number: Callable[[str], T]) -> dict[str, T]:
+    """`NAME:NUMBER` of a repeatable option; a name may hold colons. **Raises** RecipeError."""
+    out: dict[str, T] = {}
+    for line in lines or ():
+        name, colon, amount = line.rpartition(":")
+        try:
+            if not (colon and name):
+                raise ValueError
+            out[name] = number(amount)
+        except ValueError:
+            raise RecipeError(f"{option} {line!r}: write NAME:NUMBER") from None
+    return out
 
 
 def _look(recipe: Path | None, **tables: Sequence[Path] | None) -> str:

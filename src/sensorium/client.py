@@ -66,6 +66,43 @@ class Wishes(TypedDict, total=False):
     repeat: bool
     diversity: float
     explain: bool
+    boosts: Mapping[str, float]
+    pins: Mapping[str, int]
+    caps: Mapping[str, int]
+    exploration: float
+    seed: int
+    modalities: Mapping[str, float]
+
+
+class WhyWishes(TypedDict, total=False):
+    """For whom an item is explained, and what counts."""
+
+    user: str
+    like: Sequence[str]
+    unlike: Sequence[str]
+    exclude: Sequence[str]
+    rules: Sequence[str]
+    repeat: bool
+    boosts: Mapping[str, float]
+    modalities: Mapping[str, float]
+
+
+class SimilarWishes(TypedDict, total=False):
+    """What may be asked of the items most like one."""
+
+    k: int
+    user: str
+    rule: Sequence[str]
+    explain: bool
+
+
+class Rules(TypedDict, total=False):
+    """What holds for every answer; what is not named is nothing."""
+
+    rules: Sequence[str]
+    exclude: Sequence[str]
+    boosts: Mapping[str, float]
+    caps: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -82,12 +119,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommended:
-    """One item; `reasons` and `base` sum to the score where they were asked for."""
+    """One item; `reasons` and `base` sum to the score where they were asked for; `propensity` is the probability with which
+    it stands here, given those above it.
+    """
 
     item: str
     title: str
     score: float
     source: str
+    propensity: float = 1.0
     reasons: tuple[Reason, ...] = ()
     base: float = 0.0
 
@@ -105,8 +145,25 @@ class Recommendations:
 
 
 @dataclass(frozen=True)
+class Why:
+    """Why an item would be recommended, or not: `place` by score alone, None where `barred` says why it may not be shown."""
+
+    item: str
+    title: str
+    score: float
+    reasons: tuple[Reason, ...]
+    base: float
+    place: int | None
+    candidates: int
+    barred: tuple[str, ...]
+    model: str
+    version: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Match:
-    """One result of a search; `by` names the modality that lay nearest to the words."""
+    """One result of a search; `by` names the modality that lay nearest."""
 
     item: str
     title: str
@@ -130,13 +187,14 @@ class _Call(Generic[T]):
     path: str
     read: Callable[[Any], T]
     body: Any = None
-    query: Mapping[str, str | int] | None = None
-    lines: bytes | None = None
+    query: Mapping[str, Any] | None = None
+    content: bytes | None = None
+    kind: str = ""  # of the content
 
     def sent(self) -> dict[str, Any]:
         """What httpx is to send."""
-        named = {"content-type": "application/x-ndjson"} if self.lines is not None else None
-        return {"json": self.body, "params": self.query, "content": self.lines, "headers": named}
+        named = {"content-type": self.kind} if self.content is not None else None
+        return {"json": self.body, "params": self.query, "content": self.content, "headers": named}
 
     def told(self, status: int, text: bytes) -> T:
         """The answer. **Raises** Refused for any but a good one."""
@@ -154,8 +212,45 @@ def _recommend(wishes: Mapping[str, Any]) -> _Call[Recommendations]:
     return _Call("POST", "/v1/recommend", _recommendations, dict(wishes))
 
 
+def _similar(item: str, wishes: Mapping[str, Any]) -> _Call[Recommendations]:
+    return _Call("GET", f"/v1/items/{quote(item, safe='')}/similar", _recommendations, query=dict(wishes))
+
+
+def _explain(item: str, wishes: Mapping[str, Any]) -> _Call[Why]:
+    def read(body: Mapping[str, Any]) -> Why:
+        reasons = tuple(_of(Reason, reason) for reason in body["reasons"])
+        return _of(Why, {**body, "reasons": reasons, "barred": tuple(body["barred"]), "notes": tuple(body["notes"])})
+
+    return _Call("POST", "/v1/explain", read, {"item": item, **wishes})
+
+
+def _matches(body: Mapping[str, Any]) -> tuple[Match, ...]:
+    return tuple(_of(Match, match) for match in body["items"])
+
+
 def _search(words: str, k: int) -> _Call[tuple[Match, ...]]:
-    return _Call("POST", "/v1/search", lambda b: tuple(_of(Match, m) for m in b["items"]), {"words": words, "k": k})
+    return _Call("POST", "/v1/search", _matches, {"words": words, "k": k})
+
+
+def _search_picture(picture: bytes, kind: str, k: int) -> _Call[tuple[Match, ...]]:
+    return _Call("POST", "/v1/search", _matches, query={"k": k}, content=picture, kind=kind)
+
+
+def _upload(item: str, column: str, content: bytes, kind: str) -> _Call[str]:
+    path = f"/v1/items/{quote(item, safe='')}/media/{quote(column, safe='')}"
+    return _Call("PUT", path, lambda b: b["file"], content=content, kind=kind)
+
+
+def _rules() -> _Call[dict[str, Any]]:
+    return _Call("GET", "/v1/rules", dict)
+
+
+def _put_rules(rules: Mapping[str, Any]) -> _Call[int]:
+    return _Call("PUT", "/v1/rules", lambda b: b["version"], dict(rules))
+
+
+def _person(user: str) -> _Call[dict[str, Any]]:
+    return _Call("GET", f"/v1/users/{quote(user, safe='')}", dict)
 
 
 def _observe(events: Iterable[Event]) -> _Call[list[int]]:
@@ -164,7 +259,7 @@ def _observe(events: Iterable[Event]) -> _Call[list[int]]:
 
 def _bulk(events: Iterable[Event]) -> _Call[int]:
     lines = "\n".join(json.dumps(_keyed(event)) for event in events)
-    return _Call("POST", "/v1/events/bulk", lambda b: b["stored"], lines=lines.encode())
+    return _Call("POST", "/v1/events/bulk", lambda b: b["stored"], content=lines.encode(), kind="application/x-ndjson")
 
 
 def _put(items: Iterable[Mapping[str, Any]]) -> _Call[int]:
@@ -222,9 +317,37 @@ class Client:
         """The best items for a person (`user`), a session (`like`), or somebody unknown."""
         return self._done(_recommend(wishes))
 
+    def similar(self, item: str, **wishes: Unpack[SimilarWishes]) -> Recommendations:
+        """The items most like one."""
+        return self._done(_similar(item, wishes))
+
+    def explain(self, item: str, **wishes: Unpack[WhyWishes]) -> Why:
+        """Why an item stands where it does for somebody, also where it is not shown."""
+        return self._done(_explain(item, wishes))
+
     def search(self, words: str, k: int = 10) -> tuple[Match, ...]:
         """The items nearest to some words."""
         return self._done(_search(words, k))
+
+    def search_picture(self, picture: bytes, kind: str = "image/jpeg", k: int = 10) -> tuple[Match, ...]:
+        """The items nearest to a picture: its bytes, and their media type."""
+        return self._done(_search_picture(picture, kind, k))
+
+    def upload(self, item: str, column: str, content: bytes, kind: str) -> str:
+        """A file of an item, best before the item is put; returns its mark, which the column then has."""
+        return self._done(_upload(item, column, content, kind))
+
+    def rules(self) -> dict[str, Any]:
+        """What holds for every answer, and which version that is."""
+        return self._done(_rules())
+
+    def put_rules(self, rules: Rules) -> int:
+        """Other rules for every answer, in place of the present ones; returns their version."""
+        return self._done(_put_rules(rules))
+
+    def person(self, user: str) -> dict[str, Any]:
+        """What the service knows of a person."""
+        return self._done(_person(user))
 
     def observe(self, *events: Event) -> list[int]:
         """Notes at most a thousand events, all or none; they are on the disk when this returns."""
@@ -308,9 +431,37 @@ class AsyncClient:
         """The best items for a person (`user`), a session (`like`), or somebody unknown."""
         return await self._done(_recommend(wishes))
 
+    async def similar(self, item: str, **wishes: Unpack[SimilarWishes]) -> Recommendations:
+        """The items most like one."""
+        return await self._done(_similar(item, wishes))
+
+    async def explain(self, item: str, **wishes: Unpack[WhyWishes]) -> Why:
+        """Why an item stands where it does for somebody, also where it is not shown."""
+        return await self._done(_explain(item, wishes))
+
     async def search(self, words: str, k: int = 10) -> tuple[Match, ...]:
         """The items nearest to some words."""
         return await self._done(_search(words, k))
+
+    async def search_picture(self, picture: bytes, kind: str = "image/jpeg", k: int = 10) -> tuple[Match, ...]:
+        """The items nearest to a picture: its bytes, and their media type."""
+        return await self._done(_search_picture(picture, kind, k))
+
+    async def upload(self, item: str, column: str, content: bytes, kind: str) -> str:
+        """A file of an item, best before the item is put; returns its mark, which the column then has."""
+        return await self._done(_upload(item, column, content, kind))
+
+    async def rules(self) -> dict[str, Any]:
+        """What holds for every answer, and which version that is."""
+        return await self._done(_rules())
+
+    async def put_rules(self, rules: Rules) -> int:
+        """Other rules for every answer, in place of the present ones; returns their version."""
+        return await self._done(_put_rules(rules))
+
+    async def person(self, user: str) -> dict[str, Any]:
+        """What the service knows of a person."""
+        return await self._done(_person(user))
 
     async def observe(self, *events: Event) -> list[int]:
         """Notes at most a thousand events, all or none; they are on the disk when this returns."""
@@ -375,7 +526,7 @@ class AsyncClient:
 def _recommendations(body: Mapping[str, Any]) -> Recommendations:
     items = [
         Recommended(
-            one["item"], one["title"], one["score"], one["source"],
+            one["item"], one["title"], one["score"], one["source"], one.get("propensity", 1.0),
             tuple(_of(Reason, reason) for reason in one.get("reasons", ())), one.get("base", 0.0),
         )
         for one in body["items"]

@@ -23,7 +23,7 @@ import numpy as np
 from sensorium import build as building
 from sensorium import runs
 from sensorium import snapshot as snapshots
-from sensorium.answer import answer
+from sensorium.answer import answer, why
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
 from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
@@ -44,7 +44,7 @@ from sensorium.feedback.store import Entry, Store
 from sensorium.index.index import Index, index_of
 from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Rule, check_count, parse_rules
+from sensorium.rank.query import Query, Ranking, Rule, Why, check_count, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
 from sensorium.refresh import added, completed, forgotten, refreshed
 from sensorium.settings import described
@@ -245,22 +245,30 @@ class Engine:
         self, user: str | None = None, k: int | None = None, *, like: Sequence[str] = (), unlike: Sequence[str] = (),
         rules: Sequence[Rule | str] | None = None, exclude: Sequence[str] | None = None, repeat: bool | None = None,
         diversity: float | None = None, explain: bool = False, now: float | None = None,
+        boosts: Mapping[str, float] | None = None, pins: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None, exploration: float = 0.0, seed: int = 0,
+        modalities: Mapping[str, float] | None = None,
     ) -> Ranking:  # fmt: skip
         """The best `k` items for a person, or for a session (`like=["a", "b"]`); what each wish means, Query tells.
 
         Where `k`, `repeat` or `diversity` is None, the recipe's `[answer]` says it. `rules` and `exclude` are added to
         those of the recipe. Events observed a moment ago count. A person or an item nobody has seen is served like any other.
         """
-        usual = self._live.made_from.answer
-        asked = Query(
-            user=user, k=usual.k if k is None else k, like=like, unlike=unlike, rules=rules or (), exclude=exclude or (),  # type: ignore[arg-type]
-            repeat=usual.repeat if repeat is None else repeat,
-            diversity=usual.diversity if diversity is None else diversity, explain=explain, now=now,
-        )  # fmt: skip
-        always = parse_rules(usual.rules)
         return self.answer(
-            replace(asked, rules=(*always, *asked.rules), exclude=(*usual.exclude, *asked.exclude))
+            self.asked(
+                user=user, k=k, like=like, unlike=unlike, rules=rules, exclude=exclude, repeat=repeat,
+                diversity=diversity, explain=explain, now=now, boosts=boosts, pins=pins, caps=caps,
+                exploration=exploration, seed=seed, modalities=modalities,
+            )
         )  # fmt: skip
+
+    def asked(self, **wishes: Any) -> Query:
+        """The query of some wishes, what is None or not named being as the recipe says. **Raises** RecipeError."""
+        usual = self._live.made_from.answer
+        named = {name: value for name, value in wishes.items() if value is not None}
+        query = Query(**{"k": usual.k, "repeat": usual.repeat, "diversity": usual.diversity, **named})
+        always = parse_rules(usual.rules)
+        return replace(query, rules=(*always, *query.rules), exclude=(*usual.exclude, *query.exclude))
 
     def answer(self, query: Query) -> Ranking:
         """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it.
@@ -268,10 +276,20 @@ class Engine:
         An event that is dated into the future counts once its time has come.
         """
         live = self._live
-        happened = self._entries(live.snapshot.position, query.user) if query.user is not None else []
-        until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
-        happened = [entry for entry in happened if entry.time <= until]
+        happened = self._happened(live, query)
         return replace(answer(live, query, happened, lookup=live.lookup, weights=live.weights), version=live.name)
+
+    def why(self, item: str, query: Query) -> Why:
+        """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
+        live = self._live
+        told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
+        return replace(told, version=live.name)
+
+    def _happened(self, live: Live, query: Query) -> list[Entry]:
+        """The log's entries of the query's person that the snapshot does not know, and whose time has come."""
+        entries = self._entries(live.snapshot.position, query.user) if query.user is not None else []
+        until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
+        return [entry for entry in entries if entry.time <= until]
 
     def search(self, words: str | None = None, *, image: Path | None = None, k: int = 10) -> list[Found]:
         """The items nearest to some words (or a picture), whatever their modality: words find pictures, sound and clips.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import inspect
 import subprocess
 import sys
@@ -78,6 +79,38 @@ def test_every_call_gives_what_the_service_has(kind: Any, server: Running) -> No
     assert "plain" not in [one["item_id"] for one in client.items()]
     client.forget("bo")
     assert client.history("bo") == []
+
+
+def test_wishes_pictures_and_rules_reach_the_service(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key)
+    user = server.service.engine.snapshot.user_ids[0]
+    plain = client.recommend(user=user, k=5).items
+    assert {one.propensity for one in plain} == {1.0}
+    pinned = client.recommend(user=user, k=5, pins={plain[4].item: 1}, exploration=0.9, seed=4, caps={"form": 3}).items
+    assert (pinned[0].item, pinned[0].source) == (plain[4].item, "pinned")
+    assert all(one.propensity < 1 for one in pinned[1:])
+    boosted = client.recommend(user=user, k=1, boosts={"form=song": 10.0}, explain=True).items[0]
+    assert boosted.reasons[-1].source == "boost"
+    why = client.explain(plain[2].item, user=user)
+    assert (why.place, why.barred, why.title) == (3, (), plain[2].title)
+    assert client.explain(plain[2].item, user=user, exclude=[plain[2].item]).place is None
+    near = client.similar(plain[0].item, k=3)
+    assert [one.item for one in near.items] == [one.item for one in client.recommend(like=[plain[0].item], k=3).items]
+    with (server.folder / "world" / "items.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if row["image"])
+    picture = (server.folder / "world" / row["image"]).read_bytes()
+    assert row["item_id"] in [one.item for one in client.search_picture(picture, "image/png", k=3)]
+    mark = client.upload("new/1", "image", picture, "image/png")
+    assert client.put_items([{"item_id": "new/1", "title": "x"}]) == 1
+    assert client.item("new/1")["image"] == mark
+    assert client.put_rules({"rules": ["form=song"]}) == 1
+    assert client.rules()["rules"] == ["form=song"]
+    assert client.person(user)["learnt"] > 0
+
+
+def test_every_call_is_there_for_both() -> None:
+    named = [{name for name in vars(kind) if not name.startswith("_")} for kind in (Client, AsyncClient)]
+    assert named[0] == named[1]
 
 
 def test_a_refusal_is_the_services_own_line(kind: Any, server: Running) -> None:

@@ -31,7 +31,6 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         return real(self, contents)
 
     monkeypatch.setattr(MultilingualEncoder, "encode", encode)
-    monkeypatch.setattr(serving, "ENCODER_SECONDS", 2.0)
     monkeypatch.setattr(serving, "RETRY_SECONDS", (0.3, 1.0))
     yield switch
     switch["gate"].set()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import inspect
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -52,6 +54,15 @@ def twin(server: Running, **more: Any) -> tuple[str, dict[str, Any]]:
         row = next(r for r in csv.DictReader(file) if r["title"] and r["description"])
     labels = {"description": row["description"]}
     return row["item_id"], {**ITEM, "ItemId": "twin", "Comment": row["title"], "Labels": labels, **more}
+
+
+def test_every_call_of_the_client_is_driven_here() -> None:
+    """A method that a newer PyGorse has, and no test calls, fails."""
+    text = Path(__file__).read_text("utf-8")
+    for kind in (Gorse, AsyncGorse):
+        methods = [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
+        assert len(methods) >= 19
+        assert [name for name in methods if f"client.{name}(" not in text] == []
 
 
 def test_items_come_back_as_they_were_sent(client: Any, server: Running) -> None:

@@ -289,5 +289,6 @@ def test_requests_are_counted_by_route_and_never_by_path(keys: dict[str, Keys]) 
         await client.get("/v1/users/ann", headers={"X-API-Key": "wrong"})
 
     talk(app, words, **{"X-API-Key": FIRST})
-    counted = {(route.template, status): count for (route, status), count in app.tenants.metrics.requests.items()}
+    routes = app.tenants.metrics.routes
+    counted = {(route.template, status): n for route, of in routes.items() for status, n in of.statuses.items()}
     assert counted == {("/v1/users/{user}", 200): 2, ("unknown", 404): 1, ("unknown", 401): 1}

@@ -14,6 +14,7 @@ import pytest
 from tests.serve.conftest import running
 from tests.serve.test_gorse import until
 
+from sensorium.feedback.log import Log
 from sensorium.serve import service as serving
 from sensorium.serve.service import Service
 
@@ -132,3 +133,27 @@ def test_a_flood_is_sent_back_and_what_is_cheap_goes_on(server: Running, monkeyp
     assert len(server.service.store.read(user="bo")) == 5
     again = httpx.post(f"{server.url}/v1/recommend", json={}, headers={"X-API-Key": server.key})
     assert again.status_code == 200
+
+
+def test_the_end_waits_no_longer_than_told_and_events_are_written_first(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "run", tmp_path / "run")
+    gate = threading.Event()
+
+    async def held() -> tuple[bool, list[int], float]:
+        service = Service(tmp_path / "run", cache=world / "cache")
+        await service.begin()
+        training = asyncio.create_task(service.slow(lambda: gate.wait(60)))  # as a training that goes on
+        noted = asyncio.create_task(service.observe([{"user": "ann", "item": "x"}]))
+        await asyncio.sleep(0.05)
+        begin = time.monotonic()
+        whole = await service.end(0.5)
+        took = time.monotonic() - begin
+        gate.set()
+        await training
+        return whole, await noted, took
+
+    whole, positions, took = asyncio.run(held())
+    assert (whole, positions) == (False, [1])
+    assert took < 3
+    with Log(tmp_path / "run" / "log.sqlite") as log:
+        assert [entry.user for entry in log.read()] == ["ann"]

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sensorium.errors import RecipeError
+from sensorium.settings import nearest
 
 MOST = 1000  # results of one query
+MODALITIES = (
+    "text",
+    "image",
+    "audio",
+    "video",
+    "attributes",
+    "words",
+)  # that a request may weigh; ready vectors besides
+STRONGEST = 10.0  # deviations that a boost may add, or take: beyond, it is a rule
 _RULE = re.compile(r"\s*([^<>=!|]+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
 
@@ -87,6 +97,12 @@ class Query:
     `like`, `unlike`: items of this moment, for or against; they are never recommended themselves. `repeat` allows what
     the person has already seen. `diversity` 0 is the plain order, 1 looks only for difference. `now` in seconds since
     1970 (None: the moment of the person's last event).
+
+    `boosts`: by rule, how many standard deviations of the candidates' scores are added where it is fulfilled. A factor
+    would not do: scores of most models fall on both sides of zero, where doubling one means the opposite, and
+    two models differ in scale. `pins`: by item, the place (1 the first) at which it stands. `caps`: by attribute, how many items
+    of one value the list may hold. `exploration`: the share of the places that chance fills, from `seed`; every item
+    then carries its propensity (see `arrange`). `modalities`: how much each modality of content counts, 1 where not named.
     """
 
     user: str | None = None
@@ -99,6 +115,12 @@ class Query:
     diversity: float = 0.0
     explain: bool = False
     now: float | None = None
+    boosts: Mapping[str, float] = field(default_factory=dict)
+    pins: Mapping[str, int] = field(default_factory=dict)
+    caps: Mapping[str, int] = field(default_factory=dict)
+    exploration: float = 0.0
+    seed: int = 0
+    modalities: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("like", "unlike", "exclude", "rules"):
@@ -115,13 +137,47 @@ class Query:
         both = sorted({*self.like} & {*self.unlike})
         if both:
             raise RecipeError(f"query: {both[0]!r} stands under like and unlike; leave it in one of them")
+        self._check_arrangement()
+
+    def _check_arrangement(self) -> None:
+        for rule, amount in self.boosts.items():
+            parse_rule(rule)
+            if not abs(amount) <= STRONGEST:
+                raise RecipeError(
+                    f"query: boost {rule!r} is {amount!r}; give deviations from -{STRONGEST:g} to {STRONGEST:g}"
+                )
+        check_pins(self.pins, self.k)
+        for attribute, most in self.caps.items():
+            if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+                raise RecipeError(f"query: the cap of {attribute!r} is {most!r}; give a number of items, at least 1")
+        if not 0 <= self.exploration <= 1:
+            raise RecipeError(f"query: exploration is {self.exploration!r}; give a share from 0 to 1")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise RecipeError(f"query: seed is {self.seed!r}; give a whole number of at least 0")
+        for modality, weight in self.modalities.items():
+            if modality not in MODALITIES and not modality.startswith("vector:"):
+                raise RecipeError(f"query: unknown modality {modality!r}; {nearest(modality, MODALITIES)}")
+            if not 0 <= weight <= 100:
+                raise RecipeError(f"query: the weight of {modality} is {weight!r}; give a number from 0 to 100")
+
+
+def check_pins(pins: Mapping[str, int], k: int) -> None:
+    """**Raises** RecipeError for a place that the list does not have, or that two items want."""
+    taken: dict[int, str] = {}
+    for item, place in pins.items():
+        if not isinstance(place, int) or isinstance(place, bool) or not 1 <= place <= k:
+            raise RecipeError(f"query: {item!r} is pinned to place {place!r}; the list has places 1 to {k}")
+        if place in taken:
+            raise RecipeError(f"query: {taken[place]!r} and {item!r} are pinned to one place, {place}")
+        taken[place] = item
 
 
 @dataclass(frozen=True)
 class Reason:
     """A part of a score: which event carried it, through which source (`crowd`, or a modality), and how much.
 
-    `item` is None for the small parts that were put together, and `kind` is then "".
+    `item` is None for the small parts that were put together, and `kind` is then "". A boost is a part of source `boost`,
+    its rule the title.
     """
 
     item: str | None
@@ -134,9 +190,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item. `found` says how it became a candidate: `all`, `near`, `companion`, `popular`, `new`.
+    """One recommended item. `found` says how it became a candidate: `all`, `near`, `companion`, `popular`, `new`; or that it
+    was `pinned`, or `explored`: drawn by chance.
 
     Where an explanation was asked for, the amounts of the reasons and `base` (what no event carried) sum to the score.
+    `propensity` is the probability with which it stood at its place, given the items above it.
     """
 
     item: str
@@ -145,6 +203,26 @@ class Recommendation:
     found: str
     reasons: tuple[Reason, ...] = ()
     base: float = 0.0
+    propensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why an item would be recommended to somebody, or not. `place` among `candidates` by score alone (1 the first), None
+    where it may not be shown: `barred` says why, in plain lines.
+    """
+
+    item: str
+    title: str
+    score: float
+    reasons: tuple[Reason, ...]
+    base: float
+    place: int | None
+    candidates: int
+    barred: tuple[str, ...]
+    model: str
+    notes: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import events, gorse, native, operations
+from sensorium.serve import answers, events, gorse, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
+from sensorium.serve.keys import Conflict
 from sensorium.serve.lean import Application
 from sensorium.serve.logs import LEVELS
 from sensorium.serve.native import ready
@@ -25,7 +27,10 @@ from sensorium.serve.tenants import Tenants
 # Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
 ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], str]]] = (
     (events.events, events.ROLES),
+    (answers.answers, answers.ROLES),
     (native.native, native.ROLES),
+    (uploads.uploads, uploads.ROLES),
+    (standing.standing, standing.ROLES),
     (gorse.gorse, gorse.ROLES),
     (operations.operations, operations.ROLES),
 )
@@ -42,6 +47,7 @@ class Serving:
     certificate: Path | None = None
     private_key: Path | None = None
     media: Path | None = None
+    fetch: bool = False  # whether pictures are fetched by URL
     body_bytes: int = 16 * 2**20
     per_second: float = 0.0  # requests of one key
     tenant_per_second: float = 0.0  # requests of one run
@@ -122,11 +128,14 @@ def _routed(service: Service) -> FastAPI:
         title="Sensorium", version="1", redoc_url=None,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
-    for routes, _ in ROUTES:
-        app.include_router(routes(service))
+    routers = [routes(service) for routes, _ in ROUTES]
+    for router in routers:
+        app.include_router(router)
+    known = [(route.path_regex, route.methods) for r in routers for route in r.routes if isinstance(route, APIRoute)]
 
     async def wrong(request: Request, error: Exception) -> Response:
-        status = 503 if isinstance(error, Busy) else 404 if isinstance(error, UnknownId) else 400
+        kinds = ((Busy, 503), (UnknownId, 404), (Conflict, 409))
+        status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
         if isinstance(error, SensoriumError) and not isinstance(error, Busy | UnknownId | DataError | RecipeError):
             status = 503
         if isinstance(error, SnapshotError):
@@ -149,6 +158,9 @@ def _routed(service: Service) -> FastAPI:
         assert isinstance(error, HTTPException)  # no such route, or method; a body that is no JSON
         answer = ready({"error": " ".join(str(error.detail).split())}, error.status_code)
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:  # its Allow names the methods of one route of the path; there may be others
+            fitting = (methods for path, methods in known if path.fullmatch(request.url.path))
+            answer.headers["allow"] = ", ".join(sorted({method for methods in fitting for method in methods or ()}))
         return answer
 
     app.add_exception_handler(SensoriumError, wrong)

@@ -9,65 +9,17 @@ from __future__ import annotations
 import re
 import time
 from functools import lru_cache
-from math import isfinite
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from pydantic import Field
 
 from sensorium.data.prepare import folded
-from sensorium.engine import LAST_SECOND
 from sensorium.feedback.store import Entry
-from sensorium.serve.schemas import Id, Wire
+from sensorium.serve.schemas import NAMED, Event, Events
 
-NAMED = r"[^\s\x00-\x1f-]"  # of a kind something must be left once blanks and hyphens are folded
 MOST = 1000  # events of one call
-After = Annotated[int, Field(ge=0, le=2**63 - 1)]  # a position
-KIND, TEXT, KEY, ID = 64, 20_000, 256, 512  # characters at most
-
-
-class Event(Wire):
-    """What somebody did. Without `time` it is now; with a `key`, sending it twice stores it once."""
-
-    user: Id
-    item: Id
-    kind: Annotated[str, Field(min_length=1, max_length=KIND, pattern=NAMED)] = "view"
-    time: Annotated[float, Field(le=LAST_SECOND)] | None = Field(None, description="Seconds since 1970.")
-    value: float | None = Field(None, description="Of a rating.")
-    text: Annotated[str, Field(max_length=TEXT)] | None = Field(None, description="Of a review.")
-    key: Annotated[str, Field(max_length=KEY)] | None = None
-
-
-class Events(Wire):
-    """At most a thousand; more go as a bulk."""
-
-    events: Annotated[list[Event], Field(min_length=1, max_length=MOST)]
-
-
-class Stored(Wire):
-    """All events are on the disk; `positions` are theirs in the log."""
-
-    positions: list[int]
-
-
-class BulkStored(Wire):
-    """How many events were stored, and the position of the last."""
-
-    stored: int
-    last: int
-
-
-class Happened(Event):
-    """An event as the log has it."""
-
-    time: float
-    position: int
-
-
-class History(Wire):
-    """Events, oldest first."""
-
-    events: list[Happened]
+KIND, TEXT, KEY, ID = 64, 20_000, 256, 512  # characters at most, as the models say
+TIMES, VALUES = (-62135596800.0, 253402300799.0), 1e30
 
 
 _NAMED = re.compile(NAMED)
@@ -107,8 +59,8 @@ def entry(told: Any, now: float) -> Entry | None:
         and 0 < len(user) <= ID
         and 0 < len(item) <= ID
         and 0 < len(kind) <= KIND
-        and (when is None or (type(when) is float and when <= LAST_SECOND and isfinite(when)))
-        and (value is None or (type(value) is float and isfinite(value)))
+        and (when is None or (type(when) is float and TIMES[0] <= when <= TIMES[1]))
+        and (value is None or (type(value) is float and -VALUES <= value <= VALUES))
         and (text is None or (type(text) is str and len(text) <= TEXT))
         and (key is None or (type(key) is str and len(key) <= KEY))
     ):

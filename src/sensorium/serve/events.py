@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from sensorium.errors import DataError
 from sensorium.feedback.store import Entry
-from sensorium.serve import deeds as wire
+from sensorium.serve import deeds
+from sensorium.serve import schemas as wire
 from sensorium.serve.lean import Lean
 from sensorium.serve.native import WRONG, ready
-from sensorium.serve.schemas import Count, Id
+from sensorium.serve.paths import Segment
 from sensorium.serve.service import Service
 
 ROLES: Mapping[tuple[str, str], str] = {
@@ -45,7 +46,7 @@ def events(service: Service) -> APIRouter:
     async def note(request: Request) -> Response:
         """Notes what people did: all or none, on the disk when this answers, and counting in the next answer."""
         try:
-            entries = wire.entries(await request.body())
+            entries = deeds.entries(await request.body())
         except ValidationError as error:
             raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from None
         return ready({"positions": await service.stored(entries)})
@@ -59,7 +60,7 @@ def events(service: Service) -> APIRouter:
             if not line or line.isspace():
                 continue
             try:
-                batch.append(wire.line_entry(line, now))
+                batch.append(deeds.line_entry(line, now))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "line"
@@ -72,7 +73,7 @@ def events(service: Service) -> APIRouter:
         return ready({"stored": stored + len(batch), "last": last})
 
     @routes.get("/v1/users/{user}/events", response_model=wire.History)
-    async def history(user: Id, after: wire.After = 0, k: Count = 100) -> Response:
+    async def history(user: Segment, after: Annotated[int, Query(ge=0, lt=2**63)] = 0, k: wire.Count = 100) -> Response:
         """What a person did since the service began to note it, oldest first."""
         found = await service.threaded(lambda: service.store.read(after, user=user, most=k))
         return ready({"events": [vars(entry) for entry in found]})

@@ -10,27 +10,51 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sensorium.data.prepare import folded
-from sensorium.engine import CLOCKS_SECONDS
 from sensorium.errors import UnknownId
 from sensorium.feedback.store import Entry
 from sensorium.rank.query import MOST
 from sensorium.serve import shelf as items
+from sensorium.serve.gorse_wire import (
+    DURATION,
+    NAMED,
+    Category,
+    Cursor,
+    CursorJs,
+    Feedback,
+    FeedbackIterator,
+    Health,
+    InSession,
+    Item,
+    ItemIterator,
+    ItemPatch,
+    Many,
+    N,
+    Offset,
+    Person,
+    Place,
+    PlaceJs,
+    Score,
+    Success,
+    Told,
+    User,
+    UserIterator,
+    UserPatch,
+)
 from sensorium.serve.guards import Forbidden
 from sensorium.serve.native import WRONG, ready
-from sensorium.serve.schemas import Id
+from sensorium.serve.paths import Segment
+from sensorium.serve.said import Said
 from sensorium.serve.service import Service
 from sensorium.serve.shelf import Shelf, moment, written
 
 USERS = "users"  # the kind of document that people are; erasing a person deletes theirs
-TYPES = "gorse-types"  # how a type of feedback is spelled, by its name in the log
-READ = 1000  # entries of the log read at a time
 
 ROLES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/items?"): "write",
@@ -49,136 +73,6 @@ ROLES: Mapping[tuple[str, str], str] = {
     ("DELETE", "/api/feedback/[^/]+/[^/]+(/[^/]+)?"): "write",
     ("POST", "/api/session/recommend(/[^/]*)?"): "read",
 }
-
-
-class Wire(BaseModel):
-    """What Gorse's clients send and get; unknown fields are passed over, as Gorse does."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-Word = Annotated[str, Field(min_length=1, max_length=512)]
-NAMED = r"[^\s\x00-\x1f-]"  # of a type something must be left once blanks and hyphens are folded
-Words = Annotated[list[Word], Field(max_length=1000)]
-# Other forms are read too (`moment`); the description tells the one to write.
-Time = Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
-
-
-class Item(Wire):
-    """An item."""
-
-    ItemId: Id
-    IsHidden: bool | None = False
-    Categories: Words | None = None
-    Timestamp: Time | None = ""
-    Labels: Any = None
-    Comment: str | None = ""
-
-
-class ItemPatch(Wire):
-    """What changes of an item; null stays as it is."""
-
-    IsHidden: bool | None = None
-    Categories: Words | None = None
-    Timestamp: Time | None = None
-    Labels: Any = None
-    Comment: str | None = None
-
-
-class User(Wire):
-    """A person."""
-
-    UserId: Id
-    Labels: Any = None
-    Comment: str | None = ""
-
-
-class UserPatch(Wire):
-    """What changes of a person; null stays as it is."""
-
-    Labels: Any = None
-    Comment: str | None = None
-
-
-class Feedback(Wire):
-    """What somebody did with an item. A `Value` of 0 is none; without `Timestamp` it is now."""
-
-    FeedbackType: Annotated[str, Field(max_length=64, pattern=NAMED)]
-    UserId: Id
-    ItemId: Id
-    Value: float | None = 0.0
-    Timestamp: Time | None = ""
-    Comment: Annotated[str, Field(max_length=20_000)] | None = ""
-
-
-class Told(Feedback):
-    """Feedback as it is answered: `Timestamp` is of the first time, `Updated` of the last."""
-
-    Updated: Time = ""
-
-
-class InSession(Wire):
-    """Feedback of a session: nobody's."""
-
-    ItemId: Id
-    FeedbackType: Annotated[str, Field(max_length=64)] | None = ""
-    Timestamp: Time | None = ""
-
-
-class Success(Wire):
-    """How many were changed."""
-
-    RowAffected: int
-
-
-class Score(Wire):
-    """An item and how well it fits."""
-
-    Id: str
-    Score: float
-
-
-class ItemIterator(Wire):
-    """Some items; an empty cursor closes the list."""
-
-    Cursor: str
-    Items: list[Item]
-
-
-class UserIterator(Wire):
-    """Some people; an empty cursor closes the list."""
-
-    Cursor: str
-    Users: list[User]
-
-
-class FeedbackIterator(Wire):
-    """Some feedback; an empty cursor closes the list."""
-
-    Cursor: str
-    Feedback: list[Told]
-
-
-class Health(Wire):
-    """Whether it can answer."""
-
-    Ready: bool
-    DataStoreError: str | None = None
-    CacheStoreError: str | None = None
-    DataStoreConnected: bool = True
-    CacheStoreConnected: bool = True
-
-
-_DURATION = r"\d{1,4}(?:\.\d{1,9})?(?:h|ms|m|s)"  # the longest, of eight parts, is nine years
-N = Annotated[int, Query(ge=1, le=MOST)]
-Many = Annotated[int, Query(ge=1, le=10_000)]
-Offset = Annotated[int, Query(ge=0, le=2**31)]
-Category = Annotated[list[Annotated[str, Field(max_length=512)]], Query(max_length=20)]
-Person = Annotated[str, Query(alias="user-id", max_length=512)]
-Place = Annotated[str, Query(pattern=r"^\d{0,18}$")]  # in the log, as a cursor
-PlaceJs = Annotated[str, Query(alias="Cursor", pattern=r"^\d{0,18}$")]
-Cursor = Annotated[str, Query(max_length=1024)]
-CursorJs = Annotated[str, Query(alias="Cursor", max_length=1024)]  # as gorsejs spells it
 
 
 def gorse(service: Service) -> APIRouter:
@@ -213,7 +107,7 @@ def gorse(service: Service) -> APIRouter:
         return await put(batch)
 
     @routes.get("/item/{item}", response_model=Item)
-    async def get_item(item: str) -> Response:
+    async def get_item(item: Segment) -> Response:
         """What is known of an item."""
         return ready(await service.threaded(lambda: items.told(service.item(item), engine.live)))
 
@@ -237,13 +131,13 @@ def gorse(service: Service) -> APIRouter:
         return ready(await service.threaded(found))
 
     @routes.patch("/item/{item}", response_model=Success)
-    async def modify_item(item: str, patch: ItemPatch) -> Response:
+    async def modify_item(item: Segment, patch: ItemPatch) -> Response:
         """Changes what is given of an item."""
         given = {name: value for name, value in patch.model_dump().items() if value is not None}
         return await patched(item, lambda known: known.update(given))
 
     @routes.delete("/item/{item}", response_model=Success)
-    async def delete_item(item: str) -> Response:
+    async def delete_item(item: Segment) -> Response:
         """Takes an item out: it is in no answer from now on."""
         try:
             service.item(item)
@@ -253,14 +147,14 @@ def gorse(service: Service) -> APIRouter:
         return _done(1)
 
     @routes.put("/item/{item}/category/{category}", response_model=Success)
-    async def insert_category(item: str, category: str) -> Response:
+    async def insert_category(item: Segment, category: Segment) -> Response:
         """Puts an item into a category."""
         return await patched(
             item, lambda known: known.update(Categories=[*dict.fromkeys([*known["Categories"], category])])
         )
 
     @routes.delete("/item/{item}/category/{category}", response_model=Success)
-    async def delete_category(item: str, category: str) -> Response:
+    async def delete_category(item: Segment, category: Segment) -> Response:
         """Takes an item out of a category."""
         return await patched(
             item, lambda known: known.update(Categories=[c for c in known["Categories"] if c != category])
@@ -295,7 +189,7 @@ def gorse(service: Service) -> APIRouter:
         return await put_people(batch)
 
     @routes.get("/user/{user}", response_model=User)
-    async def get_user(user: str) -> Response:
+    async def get_user(user: Segment) -> Response:
         """What is known of a person."""
         return ready(await service.threaded(lambda: person(user)))
 
@@ -307,7 +201,7 @@ def gorse(service: Service) -> APIRouter:
         return ready({"Cursor": last, "Users": [_person(one.body) for one in page if one.body is not None]})
 
     @routes.patch("/user/{user}", response_model=Success)
-    async def modify_user(user: str, patch: UserPatch) -> Response:
+    async def modify_user(user: Segment, patch: UserPatch) -> Response:
         """Changes what is given of a person."""
         async with changing:
             known = await service.threaded(lambda: person(user))
@@ -315,7 +209,7 @@ def gorse(service: Service) -> APIRouter:
             return await put_people([User(**{**known, **given})])
 
     @routes.delete("/user/{user}", response_model=Success)
-    async def delete_user(user: str) -> Response:
+    async def delete_user(user: Segment) -> Response:
         """Erases a person and what they did; where something was learnt from it, all is learnt anew without them."""
         try:
             await service.threaded(lambda: person(user))
@@ -357,24 +251,24 @@ def gorse(service: Service) -> APIRouter:
         return ready(await service.threaded(lambda: said.page(int(cursor or js or 0), n)))
 
     @routes.get("/feedback/{kind}", response_model=FeedbackIterator)
-    async def get_typed_feedback(kind: str, n: Many = 10, cursor: Place = "", js: PlaceJs = "") -> Response:
+    async def get_typed_feedback(kind: Segment, n: Many = 10, cursor: Place = "", js: PlaceJs = "") -> Response:
         """The same, of one type."""
         return ready(await service.threaded(lambda: said.page(int(cursor or js or 0), n, folded(kind))))
 
     @routes.get("/feedback/{user}/{item}", response_model=list[Told])
-    async def get_between(user: str, item: str) -> Response:
+    async def get_between(user: Segment, item: Segment) -> Response:
         """What a person did with an item."""
         return ready(await service.threaded(lambda: said.told(store.read(user=user, item=item))))
 
     @routes.get("/feedback/{kind}/{user}/{item}", response_model=Told)
-    async def get_typed_between(kind: str, user: str, item: str) -> Response:
+    async def get_typed_between(kind: Segment, user: Segment, item: Segment) -> Response:
         """What a person did with an item, of one type."""
         found = await service.threaded(lambda: said.told(store.read(user=user, item=item), folded(kind)))
         if not found:
             raise UnknownId(f"no feedback {kind!r} of this user for item {item!r}")
         return ready(found[0])
 
-    async def take_back(user: str, item: str, kind: str | None = None) -> Response:
+    async def take_back(user: Segment, item: Segment, kind: str | None = None) -> Response:
         def gone() -> int:
             count = len({e.kind for e in store.read(user=user, item=item) if kind in (None, e.kind)})
             store.remove(user, item, kind)
@@ -383,33 +277,33 @@ def gorse(service: Service) -> APIRouter:
         return _done(await service.threaded(gone))
 
     @routes.delete("/feedback/{user}/{item}", response_model=Success)
-    async def delete_between(user: str, item: str) -> Response:
+    async def delete_between(user: Segment, item: Segment) -> Response:
         """Takes back what a person did with an item."""
         return await take_back(user, item)
 
     @routes.delete("/feedback/{kind}/{user}/{item}", response_model=Success)
-    async def delete_typed_between(kind: str, user: str, item: str) -> Response:
+    async def delete_typed_between(kind: Segment, user: Segment, item: Segment) -> Response:
         """Takes back what a person did with an item, of one type."""
         return await take_back(user, item, folded(kind))
 
     @routes.get("/user/{user}/feedback", response_model=list[Told])
-    async def get_feedback_of_user(user: str) -> Response:
+    async def get_feedback_of_user(user: Segment) -> Response:
         """What a person did."""
         return ready(await service.threaded(lambda: said.told(store.read(user=user))))
 
     @routes.get("/user/{user}/feedback/{kind}", response_model=list[Told])
-    async def get_typed_feedback_of_user(user: str, kind: str) -> Response:
+    async def get_typed_feedback_of_user(user: Segment, kind: Segment) -> Response:
         """What a person did, of one type."""
         return ready(await service.threaded(lambda: said.told(store.read(user=user), folded(kind))))
 
     @routes.get("/item/{item}/feedback", response_model=list[Told])
     @routes.get("/item/{item}/feedback/", include_in_schema=False)
-    async def get_feedback_of_item(item: str) -> Response:
+    async def get_feedback_of_item(item: Segment) -> Response:
         """What was done with an item."""
         return ready(await service.threaded(lambda: said.told(store.read(item=item))))
 
     @routes.get("/item/{item}/feedback/{kind}", response_model=list[Told])
-    async def get_typed_feedback_of_item(item: str, kind: str) -> Response:
+    async def get_typed_feedback_of_item(item: Segment, kind: Segment) -> Response:
         """What was done with an item, of one type."""
         return ready(await service.threaded(lambda: said.told(store.read(item=item), folded(kind))))
 
@@ -421,7 +315,7 @@ def gorse(service: Service) -> APIRouter:
 
         def ranked() -> list[dict]:
             without = shelf.outside(asked, engine.live) + seen(read_by)
-            answer = engine.recommend(k=min(offset + n, MOST), exclude=without, **wishes)
+            answer = service.ranked(k=min(offset + n, MOST), exclude=without, **wishes)
             return [{"Id": one.item, "Score": one.score} for one in answer.items]
 
         return (await service.threaded(ranked))[offset:] if offset < MOST else []
@@ -433,9 +327,9 @@ def gorse(service: Service) -> APIRouter:
     @routes.get("/recommend/{user}/", include_in_schema=False)
     @routes.get("/recommend/{user}/{path_category}", response_model=list[Score] | list[str])
     async def recommend(
-        request: Request, user: str, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [],  # noqa: B006
+        request: Request, user: Segment, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [],  # noqa: B006
         kind: Annotated[str, Query(alias="write-back-type", max_length=64, pattern=rf"^$|{NAMED}")] = "",
-        delay: Annotated[str, Query(alias="write-back-delay", pattern=rf"^(?:0|(?:{_DURATION}){{0,8}})$")] = "",
+        delay: Annotated[str, Query(alias="write-back-delay", pattern=rf"^(?:0|(?:{DURATION}){{0,8}})$")] = "",
         version: Annotated[str, Header(alias="X-API-Version", max_length=8)] = "1",
     ) -> Response:  # fmt: skip
         """The best items for a person: ids, or with `X-API-Version: 2` scores. What is written back was shown, and is not
@@ -472,7 +366,7 @@ def gorse(service: Service) -> APIRouter:
     @routes.get("/item/{item}/neighbors/", include_in_schema=False)
     @routes.get("/item/{item}/neighbors/{path_category}", response_model=list[Score])
     async def neighbors(
-        item: str, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
+        item: Segment, path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
     ) -> Response:  # fmt: skip
         """The items nearest to one."""
         if item not in engine.snapshot.catalog.ids:
@@ -514,8 +408,8 @@ def gorse(service: Service) -> APIRouter:
 
         return ready(await service.threaded(chosen))
 
-    @routes.get("/health/live", response_model=Health)
-    @routes.get("/health/ready", response_model=Health)
+    @routes.get("/health/live", response_model=Health, responses={503: {"model": Health}})
+    @routes.get("/health/ready", response_model=Health, responses={503: {"model": Health}})
     async def health() -> Response:
         """Whether it can answer."""
         writes = service.pulse.writable
@@ -526,69 +420,6 @@ def gorse(service: Service) -> APIRouter:
         return ready(told.model_dump(), 200 if told.Ready else 503)
 
     return routes
-
-
-class Said:
-    """The log's entries as Gorse's feedback: those of one person, item and type together."""
-
-    def __init__(self, service: Service) -> None:
-        self.service, self.store = service, service.store
-        self._spelling: dict[str, str] = {}
-
-    async def spelled(self, kinds: Iterable[str]) -> None:
-        """Keeps how types are spelled where the log writes them otherwise; the first spelling stays."""
-        other = {folded(kind): kind for kind in kinds if folded(kind) != kind}
-
-        def kept() -> None:
-            fresh = {name: items.plain({"name": kind}) for name, kind in other.items() if self._spelled(name) == name}
-            if fresh:
-                self.store.put(TYPES, fresh)
-
-        if other.keys() - self._spelling.keys():
-            await self.service.threaded(kept)
-
-    def _spelled(self, kind: str) -> str:
-        if kind not in self._spelling:
-            body = self.store.get(TYPES, kind)
-            if body is None:
-                return kind
-            self._spelling[kind] = body["name"]
-        return self._spelling[kind]
-
-    def told(self, entries: Iterable[Entry], kind: str | None = None) -> list[dict[str, Any]]:
-        """Entries as feedback, in the order of the first of each; none whose time is yet to come."""
-        until = time.time() + CLOCKS_SECONDS
-        together: dict[tuple[str, str, str], list[Entry]] = {}
-        for entry in entries:
-            if kind in (None, entry.kind) and entry.time <= until:
-                together.setdefault((entry.user, entry.item, entry.kind), []).append(entry)
-        return [self._one(group) for group in together.values()]
-
-    def page(self, after: int, n: int, kind: str | None = None) -> dict[str, Any]:
-        """Feedback whose first entry stands after a position of the log."""
-        found: list[dict[str, Any]] = []
-        done: set[tuple[str, str, str]] = set()
-        while entries := self.store.read(after, most=READ):
-            for entry in entries:
-                after = entry.position
-                mark = (entry.user, entry.item, entry.kind)
-                if mark in done or kind not in (None, entry.kind):
-                    continue
-                done.add(mark)
-                group = [e for e in self.store.read(user=entry.user, item=entry.item) if e.kind == entry.kind]
-                if group and group[0].position == entry.position:
-                    found += self.told(group)
-                if len(found) == n:
-                    return {"Cursor": str(after) if after < self.store.end else "", "Feedback": found}
-        return {"Cursor": "", "Feedback": found}
-
-    def _one(self, group: Sequence[Entry]) -> dict[str, Any]:
-        first = group[0]
-        return {
-            "FeedbackType": self._spelled(first.kind), "UserId": first.user, "ItemId": first.item,
-            "Value": sum(entry.value or 0.0 for entry in group), "Timestamp": written(first.time),
-            "Updated": written(group[-1].time), "Comment": next((e.text for e in reversed(group) if e.text), ""),
-        }  # fmt: skip
 
 
 def _item(body: Mapping[str, Any]) -> dict[str, Any]:

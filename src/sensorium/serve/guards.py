@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -16,6 +17,7 @@ from sensorium.serve.keys import LOCAL, NOBODY, Caller, group_of
 from sensorium.serve.limits import Bounded, Buckets, Refusal, Room, busy
 from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Route
+from sensorium.serve.paths import segmented
 from sensorium.serve.tenants import Tenants
 from sensorium.stages import listened, mark, unheard
 
@@ -58,6 +60,7 @@ class Guards:
         self.most_pending, self.room = most_pending, Room(room_bytes)
         self.origins, self.hosts, self.traces = frozenset(origins), hosts, traces
         self.of_key, self.of_tenant = Buckets(per_second), Buckets(tenant_per_second)
+        self._process, self._numbers = secrets.token_hex(5).encode(), itertools.count(1)
         plain = re.compile(r"[\w./-]+")
         self._exact = {key: role for key, role in roles.items() if plain.fullmatch(key[1])}
         self._roles = [(method, re.compile(p), role) for (method, p), role in roles.items() if not plain.fullmatch(p)]
@@ -70,6 +73,7 @@ class Guards:
             await send({"type": "websocket.close", "code": 1008})
             return
         begin = perf_counter()
+        segmented(scope)
         headers = dict(scope["headers"])
         sent = Sent(send, self._headers(scope, headers))
         marks, token = listened()
@@ -170,7 +174,7 @@ class Guards:
     def _headers(self, scope: Any, headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
         """What every answer carries."""
         given = headers.get(b"x-request-id", b"")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
+        name = given if given and _ID.fullmatch(given) else b"%s%06x" % (self._process, next(self._numbers))
         carried = [(b"x-request-id", name), *_HARDENED, _PAGE if scope["path"] == "/docs" else _CLOSED]
         if scope.get("scheme") == "https":
             carried.append(_STRICT)

@@ -25,7 +25,10 @@ MOST_KEYS = 10_000
 # What a key can be confined to, by the word of a path after its API's name; what is not listed is a group of its own.
 GROUPS = ("recommend", "events", "items", "users", "experiments", "models", "keys", "metrics", "docs", "admin")
 _WORDS = {
-    "v1": {"search": "recommend", "explain": "recommend", "rules": "recommend", "similar": "recommend"},
+    "v1": {
+        "search": "recommend", "explain": "recommend", "rules": "recommend", "bandits": "experiments",
+        "policies": "experiments",
+    },
     "api": {
         "item": "items", "items": "items", "user": "users", "users": "users", "feedback": "events",
         "recommend": "recommend", "session": "recommend", "latest": "recommend", "popular": "recommend",
@@ -47,8 +50,14 @@ def group_of(path: str) -> str:
             return "events"
         if parts[4] == "neighbors":
             return "recommend"
+    if parts[-1] == "similar" and len(parts) == 5:
+        return "recommend"
     word = _WORDS[parts[1]].get(parts[2], parts[2])
     return word if word in GROUPS else "admin"
+
+
+class Conflict(RecipeError):
+    """A key that cannot be made as things stand: its name is taken, its time is over."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,11 @@ class Caller:
         """Whether it is let into a group of routes."""
         return not self.groups or group in self.groups
 
-    def check_gives(self, role: str, groups: Sequence[str], until: float | None) -> None:
-        """**Raises** RecipeError where a key that it makes could do more than itself."""
+    def gives(self, role: str, groups: Sequence[str], until: float | None) -> bool:
+        """Whether it may make such a key: none that could do more than itself."""
         longer = self.until is not None and (until is None or until > self.until)
         wider = self.groups and not (groups and set(groups) <= set(self.groups))
-        if longer or wider or not self.may(role):
-            raise RecipeError("a key can only make keys that may do no more than itself, and for no longer")
+        return not longer and not wider and self.may(role)
 
 
 NOBODY = Caller("", "read")
@@ -92,6 +100,7 @@ class Keys:
     store: Store
     first: str = ""
     clock: Callable[[], float] = time.time
+    tenant: str = ""  # the run that the keys open
     _known: dict[str, tuple[Caller, float | None]] = field(default_factory=dict)  # by digest; until when it is good
     _changed: int = 0
 
@@ -126,7 +135,8 @@ class Keys:
     def made(self, name: str, role: str, groups: Sequence[str] = (), until: float | None = None) -> str:
         """A new key, as it must be sent.
 
-        **Raises** RecipeError for a role or a group that there is not, a name that is taken, or a time that is over.
+        **Raises** RecipeError for a role or a group that there is not, Conflict for a name that is taken or a time that
+        is over.
         """
         if role not in ROLES:
             raise RecipeError(f"role {role!r}: there are {', '.join(ROLES)}")
@@ -134,9 +144,9 @@ class Keys:
             if group not in GROUPS:
                 raise RecipeError(f"group {group!r}: there are {', '.join(GROUPS)}")
         if until is not None and until <= self.clock():
-            raise RecipeError("the key's time would be over at once; `until` is in seconds since 1970")
+            raise Conflict("the key's time would be over at once; `until` is in seconds since 1970")
         if not name or name == "first" or self.store.get(KIND, name) is not None:
-            raise RecipeError(f"a key named {name!r} is there already; choose another name")
+            raise Conflict(f"a key named {name!r} is there already; choose another name")
         key = secrets.token_urlsafe(32)
         body = {"digest": digest(key), "role": role, "groups": [*groups], "until": until, "made": self.clock()}
         self.store.put(KIND, {name: body})
@@ -169,6 +179,11 @@ class Keys:
             if d.body
         ]  # fmt: skip
 
+    def open_run(self, tenant: str) -> None:
+        """Say which run the keys open."""
+        self.tenant, self._changed = tenant, 0
+        self.follow()
+
     def follow(self) -> None:
         """Read the keys anew, where this process or another changed one. **Cost** one question to the store."""
         changes = self.store.changed(KIND, self._changed)
@@ -177,14 +192,14 @@ class Keys:
         self._changed = changes[-1].changed
         known: dict[str, tuple[Caller, float | None]] = {}
         for one in self.store.page(KIND, most=MOST_KEYS):
-            known |= _opened(one.id, one.body or {})
+            known |= _opened(one.id, one.body or {}, self.tenant)
         self._known = known  # in one move: requests are let in meanwhile
 
 
-def _opened(name: str, body: Mapping[str, Any]) -> dict[str, tuple[Caller, float | None]]:
+def _opened(name: str, body: Mapping[str, Any], tenant: str) -> dict[str, tuple[Caller, float | None]]:
     """What a key's document lets in: its digest, and the one before while that is good."""
     until = body.get("until")
-    caller = Caller(name, body["role"], tuple(body.get("groups") or ()), until)
+    caller = Caller(name, body["role"], tuple(body.get("groups") or ()), until, tenant=tenant)
     opened: dict[str, tuple[Caller, float | None]] = {body["digest"]: (caller, until)}
     if body.get("before"):
         ends = body["before_until"] if until is None else min(until, body["before_until"])

@@ -60,23 +60,30 @@ class Bounded:
     What goes beyond raises, and stays as `refusal`, for whoever reads the body may make something else of an error.
     """
 
-    __slots__ = ("_done", "held", "left", "receive", "refusal", "room", "seconds")
+    __slots__ = ("_done", "_expired", "held", "left", "receive", "refusal", "room", "seconds")
 
     def __init__(self, receive: Any, most: int, room: Room, seconds: float) -> None:
         self.receive, self.left, self.room, self.seconds = receive, most, room, seconds
-        self.held, self._done = 0, False
+        self.held, self._done, self._expired = 0, False, False
         self.refusal: Refusal | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
         if self._done:  # what comes now is that the client is gone
             return await self.receive()
-        begin = time.monotonic()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begin = loop.time()
+        # As asyncio.timeout does it, at a fifth of its price: every request passes here.
+        clock = loop.call_later(self.seconds, self._expire, task)
         try:
-            async with asyncio.timeout(self.seconds):
-                message = await self.receive()
-        except TimeoutError:
+            message = await self.receive()
+        except asyncio.CancelledError:
+            if not self._expired or task.uncancel() > 0:  # somebody else cancelled it
+                raise
             raise self._refused(Refusal(408, "the body did not come in time", connection="close")) from None
-        self.seconds -= time.monotonic() - begin
+        finally:
+            clock.cancel()
+        self.seconds -= loop.time() - begin
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.left -= size
@@ -88,6 +95,10 @@ class Bounded:
             if self.room.held > self.room.most:
                 raise self._refused(busy("too much is being sent at once"))
         return message
+
+    def _expire(self, task: asyncio.Task[Any]) -> None:
+        self._expired = True
+        task.cancel()
 
     def _refused(self, refusal: Refusal) -> Refusal:
         self.refusal, self._done = refusal, True

@@ -66,54 +66,61 @@ class Route(NamedTuple):
     template: str  # of its path, without what stands in it
 
 
+class Counted:
+    """What is known of one route."""
+
+    __slots__ = ("stages", "statuses", "took")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.took = Histogram()
+        self.stages: dict[str, Histogram] = {}
+
+
 @dataclass
 class Metrics:
     """Of one process."""
 
-    requests: dict[tuple[Route, int], int] = field(default_factory=dict)
-    took: dict[Route, Histogram] = field(default_factory=dict)
-    stages: dict[tuple[Route, str], Histogram] = field(default_factory=dict)
+    routes: dict[Route, Counted] = field(default_factory=dict)
 
     def answered(
         self, route: Route, status: int, begin: float, end: float, marks: Iterable[tuple[str, float]] = ()
     ) -> None:
         """Counts one request. **Cost** some three microseconds."""
-        self.requests[route, status] = self.requests.get((route, status), 0) + 1
-        self._of(self.took, route).add(end - begin)
+        counted = self.routes.get(route)
+        if counted is None:
+            counted = self.routes[route] = Counted()
+        counted.statuses[status] = counted.statuses.get(status, 0) + 1
+        counted.took.add(end - begin)
         for stage, seconds in spent(begin, marks).items():
-            self._of(self.stages, (route, stage)).add(seconds)
+            heard = counted.stages.get(stage)
+            if heard is None:
+                heard = counted.stages[stage] = Histogram()
+            heard.add(seconds)
 
     def text(
         self, stores: Mapping[str, Commits], gauges: Mapping[str, Iterable[Gauge]], process: Iterable[Gauge] = ()
     ) -> str:
         """The page of these tenants; `process` says what is of no tenant."""
         lines: list[str] = []
-        asked = {key: count for key, count in self.requests.items() if key[0].tenant in stores}
+        routes = {_route(route): counted for route, counted in self.routes.items() if route.tenant in stores}
         lines += _head("sensorium_requests_total", "counter", "Requests by route and status.")
-        lines += [
-            _line("sensorium_requests_total", (*_route(route), ("status", str(status))), count)
-            for (route, status), count in asked.items()
-        ]
+        for labels, counted in routes.items():
+            for status, count in counted.statuses.items():
+                lines.append(_line("sensorium_requests_total", (*labels, ("status", str(status))), count))
         lines += _head("sensorium_request_seconds", "histogram", "From the head of a request to the end of its answer.")
-        for route, took in list(self.took.items()):
-            if route.tenant in stores:
-                lines += _histogram("sensorium_request_seconds", _route(route), took)
+        for labels, counted in routes.items():
+            lines += _histogram("sensorium_request_seconds", labels, counted.took)
         lines += _head("sensorium_stage_seconds", "histogram", "Of a request, by stage.")
-        for (route, stage), took in list(self.stages.items()):
-            if route.tenant in stores:
-                lines += _histogram("sensorium_stage_seconds", (*_route(route), ("stage", stage)), took)
+        for labels, counted in routes.items():
+            for stage, took in counted.stages.items():
+                lines += _histogram("sensorium_stage_seconds", (*labels, ("stage", stage)), took)
         lines += _stored(stores)
         named = [g._replace(labels=(("tenant", tenant), *g.labels)) for tenant, some in gauges.items() for g in some]
         for name, group in _by_name([*process, *named]).items():
             lines += _head(name, "gauge", group[0].told)
             lines += [_line(name, one.labels, one.value) for one in group]
         return "\n".join(lines) + "\n"
-
-    def _of(self, table: dict, key: object) -> Histogram:
-        found = table.get(key)
-        if found is None:
-            found = table[key] = Histogram()
-        return found
 
 
 def _stored(stores: Mapping[str, Commits]) -> Iterator[str]:

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from sensorium.errors import UnknownId
 from sensorium.serve import metrics
+from sensorium.serve.guards import Forbidden
 from sensorium.serve.keys import GROUPS
 from sensorium.serve.keys import ROLES as RIGHTS
 from sensorium.serve.native import WRONG, ready
-from sensorium.serve.schemas import Wire
+from sensorium.serve.schemas import Wire, Wrong
 from sensorium.serve.service import Service
 
 ROLES: Mapping[tuple[str, str], str] = {
@@ -23,8 +24,9 @@ ROLES: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/keys/[^/]+/rotate"): "admin",
     ("DELETE", "/v1/keys/[^/]+"): "admin",
 }
+MORE = "a key can only make keys that may do no more than itself, and for no longer"
 Group = Annotated[str, Field(pattern=f"^({'|'.join(GROUPS)})$")]
-Until = Annotated[float, Field(gt=0, le=253402300799.0, description="Seconds since 1970.")]
+Until = Annotated[float, Field(strict=True, gt=0, le=253402300799.0, description="Seconds since 1970.")]
 
 
 class KeyAsked(Wire):
@@ -39,7 +41,7 @@ class KeyAsked(Wire):
 class Rotation(Wire):
     """For how long the old key stays good beside the new one."""
 
-    grace_seconds: Annotated[float, Field(ge=0, le=90 * 86400)] = 0.0
+    grace_seconds: Annotated[float, Field(strict=True, ge=0, le=90 * 86400)] = 0.0
 
 
 class KeyMade(Wire):
@@ -99,7 +101,7 @@ def operations(service: Service) -> APIRouter:
         """Whether the process answers."""
         return ready({"live": True})
 
-    @routes.get("/health/ready", response_model=Ready)
+    @routes.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
     async def health(request: Request) -> Response:
         """Whether it has caught up with its store, and the store takes what is sent; reads go on where it does not."""
         state = request.state
@@ -119,10 +121,11 @@ def operations(service: Service) -> APIRouter:
         state = request.state
         return Response(state.tenants.page(state.caller, state.tenant), headers={"content-type": metrics.MEDIA_TYPE})
 
-    @routes.post("/v1/keys", response_model=KeyMade)
+    @routes.post("/v1/keys", response_model=KeyMade, responses={409: {"model": Wrong}})
     async def make_key(asked: KeyAsked, request: Request) -> Response:
         """A new key of this run; it is shown this once. No key can make one that may do more than itself."""
-        request.state.caller.check_gives(asked.role, asked.groups, asked.until)
+        if not request.state.caller.gives(asked.role, asked.groups, asked.until):
+            raise Forbidden(MORE)
         key = await service.threaded(lambda: service.keys.made(asked.name, asked.role, asked.groups, asked.until))
         return ready({"name": asked.name, "key": key})
 
@@ -132,7 +135,8 @@ def operations(service: Service) -> APIRouter:
         known = next((one for one in await service.threaded(service.keys.listed) if one["name"] == name), None)
         if known is None:
             raise UnknownId(f"no key named {name!r}")
-        request.state.caller.check_gives(known["role"], known["groups"], known["until"])
+        if not request.state.caller.gives(known["role"], known["groups"], known["until"]):
+            raise Forbidden(MORE)
         key = await service.threaded(lambda: service.keys.rotated(name, asked.grace_seconds))
         return ready({"name": name, "key": key})
 

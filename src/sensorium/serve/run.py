@@ -22,6 +22,7 @@ from sensorium.serve.service import Service
 from sensorium.serve.workers import bound
 
 LEAST_TLS = ssl.TLSVersion.TLSv1_2
+HEAD_SECONDS = 30.0  # that a client may take for the head of a request
 
 
 def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = None, first_key: str = "") -> None:
@@ -40,8 +41,9 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
     with contextlib.ExitStack() as opened:
         for name, folder in folders.items():
             services[name] = Service(
-                folder, cache=cache, first_key=first_key, media=serving.media, encoder_seconds=serving.encoder_seconds
-            )
+                folder, cache=cache, first_key=first_key, media=media_of(serving.media, name, len(folders)), fetch=serving.fetch,
+                encoder_seconds=serving.encoder_seconds,
+            )  # fmt: skip
             opened.callback(services[name].close)
         keyed = any(service.keys.any for service in services.values())
         serving.checked(keyed)
@@ -62,6 +64,11 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
     tell("stopped")
 
 
+def media_of(media: Path | None, name: str, runs: int) -> Path | None:
+    """Where the media of a run may lie: beside others only in a folder of its own, lest it name theirs."""
+    return media if media is None or runs == 1 else media / name
+
+
 async def _served(app: Guards, servers: list[tuple[Any, socket.socket]], serving: Serving) -> bool:
     """Whether all that was begun was finished."""
     told: list[float] = []
@@ -78,9 +85,29 @@ async def _served(app: Guards, servers: list[tuple[Any, socket.socket]], serving
         asyncio.get_running_loop().add_signal_handler(number, stop)
     app.tenants.begin()
     tell("listening", ports=[door.getsockname()[1] for _, door in servers], tenants=[*app.tenants.services])
+    beside = [asyncio.create_task(_swept([server for server, _ in servers]))]
     await asyncio.gather(*(server.serve(sockets=[door]) for server, door in servers))
+    for task in beside:
+        task.cancel()
     left = serving.grace_seconds - (time.monotonic() - (told[0] if told else time.monotonic()))
     return await app.tenants.end(max(left, 1.0))
+
+
+async def _swept(servers: list[Any], seconds: float = HEAD_SECONDS) -> None:
+    """Closes connections on which no whole head of a request came for so long; uvicorn waits for it for ever."""
+    quiet: dict[Any, tuple[Any, float]] = {}  # connection → its last request, and since when that is over
+    while True:
+        await asyncio.sleep(seconds / 6)
+        now = time.monotonic()
+        before, quiet = quiet, {}
+        for connection in [one for server in servers for one in server.server_state.connections]:
+            request = getattr(connection, "cycle", None)
+            if request is not None and not request.response_complete:
+                continue
+            last, since = before.get(connection, (request, now))
+            quiet[connection] = (request, since if last is request else now)
+            if now - quiet[connection][1] > seconds:
+                connection.transport.abort()
 
 
 def _doors(serving: Serving) -> list[tuple[socket.socket, ssl.SSLContext | None]]:

@@ -26,12 +26,14 @@ from sensorium.engine import Engine
 from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Entry
-from sensorium.rank.query import Ranking
+from sensorium.rank.query import Ranking, Why
 from sensorium.serve.abreast import Abreast
 from sensorium.serve.keys import Keys
 from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Commits
 from sensorium.serve.pulse import Pulse
+from sensorium.serve.standing import Standing
+from sensorium.serve.uploads import MARK, Uploads
 from sensorium.stages import mark
 
 T = TypeVar("T")
@@ -69,18 +71,20 @@ class Service:
 
     def __init__(
         self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
-        encoder_seconds: float = ENCODER_SECONDS, store: Path | str | None = None,
+        fetch: bool = False, encoder_seconds: float = ENCODER_SECONDS, store: Path | str | None = None,
     ) -> None:  # fmt: skip
         self.engine = Engine.open(folder, cache=cache, store=store)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
+        self.media, self.fetch = media, fetch  # where media may lie; whether pictures are fetched by URL
+        self.standing = Standing(self.store)
+        self.uploads = Uploads(Path(folder), self.store)
         self.committed = Commits()
         self.commits = Committer(self.store, told=self.committed)
         self.pulse = Pulse(self.store)
         self.started = False  # whether it is caught up with the store
-        self.media = media
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
@@ -177,10 +181,40 @@ class Service:
 
     async def recommend(self, **wishes: Any) -> Answer:
         """What Engine.recommend answers; what was observed a moment ago counts."""
-        ranking = await self.threaded(lambda: self.engine.recommend(**wishes))
+        if wishes.get("exploration") and wishes.get("seed") is None:
+            wishes["seed"] = secrets.randbits(53)
+        ranking = await self.threaded(lambda: self.ranked(**wishes))
         if self.lacking:
             ranking = replace(ranking, notes=(*ranking.notes, *self.degraded))
         return Answer(secrets.token_hex(8), ranking)
+
+    def ranked(self, **wishes: Any) -> Ranking:
+        """The same by a thread that may wait: under the standing rules."""
+        return self.engine.answer(self.engine.asked(**self.standing.joined(wishes)))
+
+    def why(self, item: str, wishes: Mapping[str, Any]) -> Why:
+        """Why an item stands where it does for these wishes, under the standing rules. **Raises** UnknownId."""
+        return self.engine.why(item, self.engine.asked(**self.standing.joined(wishes)))
+
+    def seen(self, user: str) -> list[str]:
+        """Items that a person did something with since the service began to note it."""
+        return list({entry.item for entry in self.store.read(user=user)})
+
+    def person(self, user: str) -> dict[str, Any]:
+        """What is known of a person. **Raises** UnknownId."""
+        live = self.engine.live
+        snapshot, row = live.snapshot, int(live.snapshot.user_ids.rows([user])[0])
+        body = self.store.get("users", user)
+        fresh = self.store.read(snapshot.position, user=user)
+        if row < 0 and body is None and not fresh and not self.store.read(user=user, most=1):
+            raise UnknownId(f"no user {user!r}")
+        mine = live.lookup.by_user.of(row)
+        times = [entry.time for entry in fresh]
+        times += [float(snapshot.events.time[mine[-1]])] if len(mine) and snapshot.events.timed else []
+        return {
+            "user": user, "learnt": len(mine), "live": len(fresh), "last": max(times, default=None),
+            "labels": (body or {}).get("labels"), "comment": (body or {}).get("comment", ""),
+        }  # fmt: skip
 
     async def observe(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[int]:
         """The positions of the events, once they are on the disk. **Raises** Busy where too many wait for that."""
@@ -305,14 +339,19 @@ class Service:
         row[things.id or "item_id"] = body["item_id"]
         for column in {*MEDIA_COLUMNS, *media} & set(row):
             if row[column]:
-                row[column] = str(self._inside(str(row[column])))
+                row[column] = str(self.inside(str(row[column])))
         return row
 
-    def _inside(self, path: str) -> Path:
-        """A path of media, within the folder that was configured. **Raises** DataError for any other."""
+    def inside(self, path: str) -> Path:
+        """Where uploaded media lie, or media by path: within the folder that was configured. **Raises** DataError for any other."""
+        if path.startswith(MARK):
+            return self.uploads.place(path)
         if self.media is None:
             raise DataError("media by path need a folder: start the service with --media FOLDER")
-        whole = (self.media / path).resolve()
+        try:
+            whole = (self.media / path).resolve()
+        except (ValueError, OSError):  # a NUL within, or far too long
+            raise DataError(f"{path[:60]!r} is no path") from None
         if not whole.is_relative_to(self.media.resolve()):
             raise DataError(f"{path!r} lies outside the media folder")
         return whole

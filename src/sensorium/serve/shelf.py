@@ -47,7 +47,8 @@ def moment(text: str | None) -> float | None:
         except ValueError:
             when = parsedate_to_datetime(text)
         seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - BEGIN).total_seconds()
-        written(seconds)
+        if written(seconds) == NEVER:
+            raise ValueError
         return seconds
     except (ValueError, TypeError, IndexError, OverflowError):
         raise DataError(f"Timestamp {text[:40]!r}: write it as 2021-10-24T06:42:20Z") from None
@@ -61,7 +62,10 @@ def written(seconds: float | None) -> str:
     """
     if seconds is None:
         return NEVER
-    text = (BEGIN + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    try:
+        text = (BEGIN + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    except OverflowError:  # an event of the log may be dated before the year 1
+        return NEVER
     return (text.rstrip("0") if "." in text else text) + "Z"
 
 

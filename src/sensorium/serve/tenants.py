@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ class Tenants:
     def __init__(self, services: Mapping[str, Service], applications: Mapping[str, Any]) -> None:
         self.services, self.applications, self.metrics = dict(services), dict(applications), Metrics()
         self.only = next(iter(services)) if len(services) == 1 else ""
+        for name, service in services.items():
+            service.keys.open_run(name)
         self.pending = 0  # requests that are being answered, in all of them
         self._beginning: list[asyncio.Task[None]] = []
 
@@ -62,11 +65,8 @@ class Tenants:
     def caller(self, key: str) -> Caller | None:
         """Whose key this is, and of which run; None where it is nobody's."""
         mark = digest(key)
-        for name, service in self.services.items():
-            caller = service.keys.of(mark)
-            if caller is not None:
-                return caller if caller.everywhere else Caller(**{**vars(caller), "tenant": name})
-        return None
+        found = (service.keys.of(mark) for service in self.services.values())
+        return next((caller for caller in found if caller is not None), None)
 
     def seen_by(self, caller: Caller, asked: str = "") -> dict[str, Service]:
         """The runs that somebody may look at, or the one of them that was asked for."""
@@ -98,7 +98,7 @@ class Tenants:
     def page(self, caller: Caller, asked: str = "") -> str:
         """The metrics of the runs that somebody may look at."""
         seen = self.seen_by(caller, asked)
-        process = [Gauge("sensorium_requests_pending", "Requests that are being answered.", self.pending)]
+        process = [Gauge("sensorium_requests_pending", "Requests that are being answered.", self.pending), *_memory()]
         gauges = {name: [*_gauges(service)] for name, service in seen.items()}
         return self.metrics.text(
             {n: s.committed for n, s in seen.items()}, gauges, process if caller.everywhere else ()
@@ -140,6 +140,12 @@ class Tenants:
                 await self.end()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _memory() -> Iterator[Gauge]:
+    with contextlib.suppress(OSError):  # where there is no /proc
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        yield Gauge("sensorium_memory_bytes", "Resident memory of the process.", pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _gauges(service: Service) -> Iterator[Gauge]:

@@ -63,7 +63,7 @@ class Traces:
         trace = self._trace
         shift = time.time() - time.perf_counter()
         carrier = {n.decode(): v.decode("latin-1") for n, v in headers if n in (b"traceparent", b"tracestate")}
-        told = {
+        told: dict[str, Any] = {
             "http.request.method": route.method, "http.route": route.template, "http.response.status_code": status,
             "sensorium.tenant": route.tenant,
         }  # fmt: skip

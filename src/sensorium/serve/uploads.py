@@ -1,0 +1,130 @@
+"""Media that come by upload: files of the run's own folder, named in the documents of items as `upload:` and a name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from sensorium.arrays import digest
+from sensorium.data.columns import MEDIA_NAMES, Things
+from sensorium.data.content import AUDIO, IMAGE, VIDEO
+from sensorium.errors import DataError
+from sensorium.feedback.store import Store
+from sensorium.serve import schemas as wire
+from sensorium.serve.paths import Segment
+
+MARK = "upload:"
+KIND = "uploads"  # of the documents in the store: by item, which file each column has
+ROLES: Mapping[tuple[str, str], str] = {("PUT", "/v1/items/[^/]+/media/[^/]+"): "write"}
+# Only the family matters to decoding, which looks at what is in the file; the ending is for whoever looks into the folder.
+TYPES: Mapping[str, tuple[str, str]] = {
+    "image/jpeg": (IMAGE, ".jpg"), "image/png": (IMAGE, ".png"), "image/webp": (IMAGE, ".webp"),
+    "image/gif": (IMAGE, ".gif"), "image/bmp": (IMAGE, ".bmp"), "image/tiff": (IMAGE, ".tiff"),
+    "image/avif": (IMAGE, ".avif"), "audio/mpeg": (AUDIO, ".mp3"), "audio/wav": (AUDIO, ".wav"),
+    "audio/x-wav": (AUDIO, ".wav"), "audio/flac": (AUDIO, ".flac"), "audio/ogg": (AUDIO, ".ogg"),
+    "audio/aac": (AUDIO, ".aac"), "audio/mp4": (AUDIO, ".m4a"), "video/mp4": (VIDEO, ".mp4"),
+    "video/webm": (VIDEO, ".webm"), "video/quicktime": (VIDEO, ".mov"), "video/x-matroska": (VIDEO, ".mkv"),
+    "video/x-msvideo": (VIDEO, ".avi"), "video/mpeg": (VIDEO, ".mpg"),
+}  # fmt: skip
+_NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
+
+
+class Uploads:
+    """The uploaded files of a run. A file is named by its item, its column and its bytes, so it is one item's alone."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder / "media", store
+
+    def kept(self, item: str, column: str, ending: str, body: bytes) -> str:
+        """The file's mark, once it is on the disk and noted for the item. **Raises** OSError where the disk is full."""
+        self.folder.mkdir(exist_ok=True)
+        name = digest(item, column, body) + ending
+        draft = self.folder / f".{name}.{os.getpid()}.draft"
+        try:
+            with draft.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self.folder / name)
+        finally:
+            draft.unlink(missing_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self.store.put(KIND, {item: {**(self.store.get(KIND, item) or {}), column: MARK + name}})
+        return MARK + name
+
+    def filled(self, item: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """An item's document with the uploaded files in the columns of which it says nothing. **Raises** DataError for a mark
+        of another item's file.
+        """
+        own = self.store.get(KIND, item) or {}
+        for column, value in body.items():
+            if isinstance(value, str) and value.startswith(MARK) and own.get(column) != value:
+                raise DataError(f"{column}: {value[:60]!r} was not uploaded for item {item!r}")
+        return {**{column: mark for column, mark in own.items() if column not in body}, **body}
+
+    def place(self, mark: str) -> Path:
+        """Where the file of a mark lies. **Raises** DataError for a mark that names none."""
+        name = mark.removeprefix(MARK)
+        if not _NAME.fullmatch(name):
+            raise DataError(f"{mark[:60]!r} names no uploaded file")
+        return self.folder / name
+
+    def drop(self, item: str) -> None:
+        """An item's files are gone."""
+        for mark in (self.store.get(KIND, item) or {}).values():
+            self.place(mark).unlink(missing_ok=True)
+        self.store.delete(KIND, item)
+
+
+def columns_of(things: Things) -> dict[str, str]:
+    """The columns of media that the run's table has, or may have, and the modality of each."""
+    if things.conventional:
+        return {column: kind for kind, columns in MEDIA_NAMES.items() for column in columns}
+    named = {IMAGE: things.image, AUDIO: things.audio, VIDEO: things.video}
+    return {column: kind for kind, columns in named.items() for column in columns or ()}
+
+
+def uploads(service: Any) -> APIRouter:
+    """The route of uploads."""
+    from sensorium.serve.native import WRONG, ready
+
+    routes = APIRouter(responses={**WRONG, 415: {"model": wire.Wrong}})
+    binary = {"schema": {"type": "string", "format": "binary"}}
+
+    @routes.put(
+        "/v1/items/{item}/media/{column}", response_model=wire.Uploaded,
+        openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(TYPES, binary)}},
+    )  # fmt: skip
+    async def upload(request: Request, item: Segment, column: Segment) -> Response:
+        """A picture, a sound or a clip of an item, on the disk when this answers. Sent before the item itself, it is encoded
+        with it; it may be sent again after."""
+        columns = columns_of(service.engine.recipe.items)
+        if column not in columns:
+            raise DataError(f"no column {column[:60]!r} of media; there are {', '.join(columns) or 'none'}")
+        stated = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind, ending = TYPES.get(stated, ("", ""))
+        if kind != columns[column]:
+            fit = [name for name, (family, _) in TYPES.items() if family == columns[column]]
+            raise HTTPException(415, f"column {column} takes {', '.join(fit)}")
+        body = await request.body()
+        if not body:
+            raise DataError("the body is empty; send the file's bytes")
+        if item in service.engine.snapshot.catalog.ids and service.store.get("items", item) is None:
+            raise DataError(f"item {item!r} came with the table of training; put it by POST /v1/items first")
+        mark = await service.threaded(lambda: service.uploads.kept(item, column, ending, body))
+        known = await service.threaded(lambda: service.store.get("items", item))
+        if known is not None and not known.get("dropped"):
+            await service.put_items({item: {**known, column: mark}})
+        return ready({"item": item, "column": column, "file": mark, "bytes": len(body)})
+
+    return routes
