@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sensorium import results, say
+from sensorium import keep, results, say
 from sensorium.errors import RecipeError, SensoriumError
 
 if TYPE_CHECKING:
@@ -393,6 +393,9 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS: a PEM file.")] = None,
     private_key: Annotated[Path | None, typer.Option(help="TLS: the key of the certificate, PEM.")] = None,
     media: Annotated[Path | None, typer.Option(help="The folder in which media of new items may lie.")] = None,
+    store: Annotated[str | None, typer.Option(help="Where events are: a file, or postgresql://… \\[else: $SENSORIUM_STORE; else in the run].")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes answer.")] = 1,
+    worker_of: Annotated[int, typer.Option(hidden=True, help="The process that started this one.")] = 0,
     fetch: Annotated[bool, typer.Option("--fetch", help="Let a search name its picture by URL; private addresses are refused.")] = False,
     per_second: Annotated[float, typer.Option(help="Requests a second that one key may send; 0: no limit.")] = 0.0,
     tenant_per_second: Annotated[float, typer.Option(help="The same of all keys of a run.")] = 0.0,
@@ -416,17 +419,31 @@ def serve(
 
     schedule = Schedule(learn_every, learn_after, learn_all_every)
     folders = named(runs or [], tenants)
+    if store:
+        os.environ["SENSORIUM_STORE"] = store  # for the processes that it starts, too
+    if len(folders) > 1 and "{run}" not in os.environ.get("SENSORIUM_STORE", "{run}"):
+        raise RecipeError("--store: several runs need a store each; write {run} where their names belong")
+    if workers > 1:
+        from sensorium.serve.workers import supervised
+
+        print(f"serving {', '.join(folders)} by {workers} processes  (stop with Ctrl-C)", flush=True)
+        sys.exit(supervised(sys.argv[1:], workers))
+    if worker_of:
+        from sensorium.serve.workers import end_with
+
+        end_with(worker_of)
     first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
     if key_file and not first.strip():
         raise RecipeError(f"--key-file {key_file}: it is empty; make a key with: openssl rand -hex 24 > {key_file}")
     serving = Serving(
         host=host, port=port, tls_port=tls_port, certificate=certificate, private_key=private_key, media=media, fetch=fetch,
         body_bytes=body_mib << 20, per_second=per_second, tenant_per_second=tenant_per_second,
-        origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure,
+        origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure, shared=worker_of > 0,
         schedule=schedule,
     )  # fmt: skip
     where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
-    print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
+    if not worker_of:
+        print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
     run(folders, serving, cache=cache, first_key=first)
 
 
@@ -467,6 +484,9 @@ def rollback(
         _done(engine, version=version)
     elif not quiet:
         print(f"version {version} answers; learn on with:  sensorium refresh {run}")
+
+
+keep.commands(app)
 
 
 STOPPED = 130  # the exit code after Ctrl-C

@@ -1,9 +1,9 @@
 """The engine: one run, opened. It trains, answers, learns from what people do, and forgets; the command line, the
 server and a notebook all speak to this file.
 
-A run is a folder: `snapshots/000001/…`, `current` (which one counts) and `log.sqlite` (what happened since). Readers take
-no lock: they hold one snapshot. Writers queue behind one lock, for a refresh begun before a forget would bring the
-person back.
+A run is a folder: `snapshots/000001/…`, `current` (which one counts) and `log.sqlite` (what happened since; or a
+PostgreSQL server has it). Readers take no lock: they hold one snapshot. Writers queue behind one lock, for a refresh
+begun before a forget would bring the person back.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ from sensorium.encode.run import Problem, encode
 from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError, UnknownId
 from sensorium.evaluate.drift import drift
 from sensorium.evaluate.gate import Bounds, Verdict, judged
-from sensorium.feedback import sound
-from sensorium.feedback.log import Log
-from sensorium.feedback.marked import MarkedLog
+from sensorium.feedback.open import embedded, opened
 from sensorium.feedback.store import Entry, Store
 from sensorium.index.cells import Cells, cells_by, cells_of
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
@@ -69,6 +67,12 @@ def default_cache() -> Path:
     chosen = os.environ.get("SENSORIUM_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(home) / "sensorium"
+
+
+def store_of(folder: Path) -> Path | str:
+    """Where the events of a run are: as `$SENSORIUM_STORE` says, `{run}` in it being the name of its folder; else with it."""
+    chosen = os.environ.get("SENSORIUM_STORE")
+    return chosen.replace("{run}", folder.resolve().name) if chosen else folder / "log.sqlite"
 
 
 @dataclass(frozen=True)
@@ -186,8 +190,9 @@ class Engine:
     """
 
     def __init__(
-        self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None
-    ) -> None:
+        self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None,
+        store: Path | str | None = None,
+    ) -> None:  # fmt: skip
         self._live = Live(snapshot, name)
         self.folder = folder
         self.cache = cache or default_cache()
@@ -199,12 +204,13 @@ class Engine:
         self._patience: Patience | None = None
         self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
         self.lacking: Mapping[str, str] = {}  # items that an encoder was missing for, and why
-        there = folder is not None and (folder / "log.sqlite").exists()
-        if folder is not None and there:
-            sound.check(folder / "log.sqlite")
-        self._log: Log | None = MarkedLog(folder / "log.sqlite") if folder else None
-        if self._log is not None:
-            self._upon_its_log(self._log, fresh=not there)
+        self._log: Store | None = None
+        if folder is not None:
+            where = store or store_of(folder)
+            file = embedded(where)
+            there = file is None or file.exists()
+            self._log = opened(where)
+            self._upon_its_log(self._log, fresh=self._log.end == 0 if file is None else not there)
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
 
@@ -239,12 +245,15 @@ class Engine:
         return engine
 
     @classmethod
-    def open(cls, folder: Path | str, *, cache: Path | None = None) -> Engine:
-        """The run in a folder. **Raises** SnapshotError where there is none, or it is damaged."""
+    def open(cls, folder: Path | str, *, cache: Path | None = None, store: Path | str | None = None) -> Engine:
+        """The run in a folder; `store` is a path or a DSN, where its events are not where `store_of` says.
+
+        **Raises** SnapshotError where there is none, or it is damaged.
+        """
         folder = Path(folder)
         runs.finish_erasing(folder)
         place = runs.current(folder)
-        return cls(snapshots.read(place), folder, name=place.name, cache=cache)
+        return cls(snapshots.read(place), folder, name=place.name, cache=cache, store=store)
 
     def save(self, folder: Path | str) -> None:
         """The run as a folder, with the events observed since; later changes go there too."""
@@ -253,7 +262,7 @@ class Engine:
             if folder == self.folder:
                 return  # every change is on disk when it returns
             pending = self._entries()
-            log = MarkedLog(folder / "log.sqlite")
+            log = opened(store_of(folder))
             start = _celled(Live(_based(self.snapshot, log.end)))
             log.append(pending)
             self._live = Live(start, runs.keep(start, folder))
@@ -713,13 +722,13 @@ class Engine:
     def _place(self) -> Path | None:
         return self.folder / "snapshots" / self._live.name if self.folder is not None else None
 
-    def _upon_its_log(self, log: Log, *, fresh: bool) -> None:
+    def _upon_its_log(self, log: Store, *, fresh: bool) -> None:
         """**Raises** SnapshotError for a log that ends before what the snapshot has read; where there was none (it was moved
         away), a `fresh` one is gone on with, which the history tells."""
         try:
             if log.end < self.snapshot.position and not fresh:
                 raise SnapshotError(
-                    f"{log.path}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
+                    f"{log.place}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
                     "restore the newest, or move it away to start an empty log"
                 )
             if log.end < self.snapshot.position:

@@ -6,8 +6,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,3 +74,9 @@ def server(world: Path, tmp_path: Path) -> Iterator[Running]:
     shutil.copytree(world / "run", tmp_path / "run")
     with running(world, tmp_path / "run") as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Path, Path], AbstractContextManager[Running]]:
+    """What runs a server over a run, for tests that stop it and start it again."""
+    return running

@@ -125,6 +125,11 @@ class Adaptive:
                 self._recent[1].add(user)
             self._put(Exposure(id, self.clock(), user, tuple(items), plan.chosen, plan.context, version).note())
 
+    @property
+    def tries(self) -> bool:
+        """Whether anything is, or was, tried, so that what happens must be noted."""
+        return bool(self._windows)
+
     def happened(self, user: str, item: str, kind: str, when: float, to: str | None = None) -> None:
         """Notes what somebody did, where it may follow an answer: the one named `to`, or one this person got."""
         if self._windows and (to is not None or any(user in those for those in (self._window.of_user, *self._recent))):

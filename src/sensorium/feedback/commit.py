@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -12,6 +14,7 @@ from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry, Store, Unsettled
 
 MOST = 20_000  # entries of one transaction; a longer queue is written in several
+Waiter = Future[list[int]] | asyncio.Future[list[int]]
 
 
 class Committer:
@@ -25,7 +28,7 @@ class Committer:
 
     def __init__(self, store: Store, *, told: Callable[[int, float, bool], None] | None = None) -> None:
         self._store, self._told = store, told or _silent
-        self._waiting: deque[tuple[Sequence[Entry], Future[list[int]]]] = deque()
+        self._waiting: deque[tuple[Sequence[Entry], Waiter]] = deque()
         self._there = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -40,12 +43,21 @@ class Committer:
         """The positions of the entries, once they are on the disk. **Raises** SnapshotError after `close`, and through the
         future what `Store.append` raises."""
         answer: Future[list[int]] = Future()
+        self._queue(entries, answer)
+        return answer
+
+    async def appended(self, entries: Sequence[Entry]) -> list[int]:
+        """The same, awaited; those who wait in one event loop are woken together, which is what makes it cheap."""
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._queue(entries, answer)
+        return await answer
+
+    def _queue(self, entries: Sequence[Entry], answer: Waiter) -> None:
         with self._there:
             if self._closed:
                 raise SnapshotError("the store is closed; nothing was written")
             self._waiting.append((entries, answer))
             self._there.notify()
-        return answer
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """The same, waiting for it."""
@@ -65,34 +77,60 @@ class Committer:
                     self._there.wait()
                 if not self._waiting:
                     return
-                taken: list[tuple[Sequence[Entry], Future[list[int]]]] = []
+                taken: list[tuple[Sequence[Entry], Waiter]] = []
                 count = 0
                 while self._waiting and (not taken or count + len(self._waiting[0][0]) <= MOST):
                     one = self._waiting.popleft()
-                    if one[1].set_running_or_notify_cancel():  # who hung up before it was begun is left out
+                    if _begun(one[1]):  # who hung up before it was begun is left out
                         taken.append(one)
                         count += len(one[0])
             if taken:
-                self._write(taken)
+                _tell(self._written(taken))
 
-    def _write(self, taken: Sequence[tuple[Sequence[Entry], Future[list[int]]]]) -> None:
+    def _written(self, taken: Sequence[tuple[Sequence[Entry], Waiter]]) -> list[tuple[Waiter, list[int] | Exception]]:
+        """What each is to be told: positions, or what went wrong."""
         begin, gathered = time.perf_counter(), [entry for entries, _ in taken for entry in entries]
         try:
             positions = self._store.append(gathered)
         except Exception as error:
             self._told(len(gathered), time.perf_counter() - begin, False)
             if len(taken) == 1 or isinstance(error, Unsettled):  # what may be stored is not written a second time
-                for _, answer in taken:
-                    answer.set_exception(error)
-            else:  # one bad batch must not fail the others
-                for one in taken:
-                    self._write([one])
-            return
+                return [(answer, error) for _, answer in taken]
+            return [told for one in taken for told in self._written([one])]  # one bad batch must not fail the others
         self._told(len(gathered), time.perf_counter() - begin, True)
+        answers: list[tuple[Waiter, list[int] | Exception]] = []
         place = 0
         for entries, answer in taken:
-            answer.set_result(positions[place : place + len(entries)])
+            answers.append((answer, positions[place : place + len(entries)]))
             place += len(entries)
+        return answers
+
+
+def _begun(answer: Waiter) -> bool:
+    return answer.set_running_or_notify_cancel() if isinstance(answer, Future) else not answer.cancelled()
+
+
+def _tell(answers: Sequence[tuple[Waiter, list[int] | Exception]]) -> None:
+    """Tells every waiter, those of an event loop by one call into it."""
+    of_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, list[int] | Exception]]] = {}
+    for answer, outcome in answers:
+        if isinstance(answer, Future):
+            _settle([(answer, outcome)])
+        else:
+            of_loop.setdefault(answer.get_loop(), []).append((answer, outcome))
+    for loop, theirs in of_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, theirs)
+
+
+def _settle(answers: Sequence[tuple[Waiter, list[int] | Exception]]) -> None:
+    for answer, outcome in answers:
+        if answer.done():  # who hung up meanwhile
+            continue
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
 
 
 def _silent(events: int, seconds: float, stored: bool) -> None:

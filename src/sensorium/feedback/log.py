@@ -49,6 +49,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 VERSION = len(STEPS)
 _COLUMNS = "user, item, kind, time, value, text, key, position"
+TABLES = {  # the columns of each table as they go from store to store, and their order
+    "events": (_COLUMNS, "position"),
+    "documents": ("kind, id, body, changed", "changed"),
+    "journal": ("position, name, user, time, body", "position"),
+}
 
 
 class Log:
@@ -59,6 +64,7 @@ class Log:
 
     def __init__(self, path: Path | str, *, wait_seconds: float = 30.0) -> None:
         self.path = Path(path)
+        self.place = str(path)
         self._lock, self._look = threading.RLock(), threading.RLock()
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,6 +242,26 @@ class Log:
         ):
             source.backup(copy)
 
+    def check(self) -> None:
+        """Reads the whole file. **Raises** SnapshotError where it is damaged. **Cost** O(size of the file)."""
+        with self._told():
+            ((said, *_), *_) = self._base.execute("PRAGMA integrity_check(1)").fetchall()
+        if said != "ok":
+            raise SnapshotError(f"{self.path}: the feedback log is damaged ({' '.join(said.split())}); restore a copy")
+
+    def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Every row of `events`, `documents` or `journal` as `fill` takes them, oldest first; for a copy at rest."""
+        columns, order = TABLES[table]
+        with self._told():
+            yield from self._base.execute(f"SELECT {columns} FROM {table} ORDER BY {order}")
+
+    def counters(self) -> dict[str, int]:
+        """The last number of each counter, as `fill` takes them."""
+        with self._told():
+            told = dict(self._base.execute("SELECT name, seq FROM sqlite_sequence"))
+            last = self._one("SELECT last FROM counters WHERE name = 'documents'")
+        return {"events": told.get("events", 0), "journal": told.get("journal", 0), "documents": last}
+
     def fill(
         self,
         events: Iterable[Sequence[Any]],
@@ -248,10 +274,8 @@ class Log:
         with self._told(), self._writing():
             if self.end or self._one("SELECT last FROM counters"):
                 raise SnapshotError(f"{self.path} is not empty; name another file")
-            for table, columns, rows in (
-                ("events", _COLUMNS, events), ("documents", "kind, id, body, changed", documents),
-                ("journal", "position, name, user, time, body", journal),
-            ):  # fmt: skip
+            for table, rows in (("events", events), ("documents", documents), ("journal", journal)):
+                columns, _ = TABLES[table]
                 marks = ", ".join("?" * (columns.count(",") + 1))
                 self._base.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
             self._base.execute("UPDATE counters SET last = ?", [counters["documents"]])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,27 @@ class PostgresStore:
                 for table, question in questions.items()
             }
             copy.fill(**rows, counters=counters)
+
+    def fill(
+        self, events: Iterable[Sequence[Any]], documents: Iterable[Sequence[Any]], journal: Iterable[Sequence[Any]],
+        counters: Mapping[str, int],
+    ) -> None:  # fmt: skip
+        """The rows of another store as they stand there, into an empty one; as `Log.fill`."""
+        tables = {
+            f"events ({_COLUMNS})": events, "documents (kind, id, body, changed)": documents,
+            'journal (position, name, "user", time, body)': journal,
+        }  # fmt: skip
+        with self._told(self._lock), self._base.transaction():
+            names = ["events", "documents", "journal"]
+            held = "SELECT name, last FROM counters WHERE name = ANY(%s) FOR UPDATE"
+            if any(last for _, last in self._base.execute(held, [names])):
+                raise SnapshotError(f"{self.place}: the schema {self._schema!r} is not empty; name another one")
+            for table, rows in tables.items():
+                with self._base.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+            for name in names:
+                self._base.execute("UPDATE counters SET last = %s WHERE name = %s", [counters[name], name])
 
     def close(self) -> None:
         """Closes the connections; what was appended is safe without it."""

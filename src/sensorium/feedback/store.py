@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ class Entry:
     position: int = 0
 
     def __post_init__(self) -> None:
+        if self._plain():
+            return
         for name in ("user", "item", "kind", "text", "key"):
             word = getattr(self, name)
             optional = name in ("text", "key")
@@ -42,6 +45,22 @@ class Entry:
             raise DataError(f"event of user {self.user!r}: time {self.time!r} must be seconds since 1970")
         if self.value is not None and not _finite(self.value):
             raise DataError(f"event of user {self.user!r}: value {self.value!r} must be a finite number, or None")
+
+    def _plain(self) -> bool:
+        """Whether it is one of those that most are, in which nothing can be wrong: told in a microsecond."""
+        user, item, kind, value, key = self.user, self.item, self.kind, self.value, self.key
+        return (
+            type(user) is type(item) is type(kind) is str
+            and type(self.time) is float
+            and isfinite(self.time)
+            and self.text is None
+            and (value is None or (type(value) is float and isfinite(value)))
+            and (key is None or (type(key) is str and key.isascii()))
+            and bool(user and item and kind)
+            and user.isascii()
+            and item.isascii()
+            and kind.isascii()
+        )
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,8 @@ class Store(Protocol):
     """
 
     @property
+    def place(self) -> str: ...
+    @property
     def end(self) -> int: ...
     def __len__(self) -> int: ...
     def append(self, entries: Sequence[Entry]) -> list[int]: ...
@@ -94,6 +115,10 @@ class Store(Protocol):
     def note(self, name: str, notes: Sequence[Note]) -> list[int]: ...
     def notes(self, name: str, after: int = 0, most: int | None = None) -> list[Note]: ...
     def backup(self, path: Path | str) -> None: ...
+    def fill(
+        self, events: Iterable[Sequence[Any]], documents: Iterable[Sequence[Any]], journal: Iterable[Sequence[Any]],
+        counters: Mapping[str, int],
+    ) -> None: ...  # fmt: skip
     def close(self) -> None: ...
 
 

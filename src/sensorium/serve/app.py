@@ -15,9 +15,10 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
-from sensorium.serve import answers, experiments, gorse, models, native, operations, standing, uploads
+from sensorium.serve import answers, events, experiments, gorse, models, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
 from sensorium.serve.keys import Conflict
+from sensorium.serve.lean import Application
 from sensorium.serve.learning import Schedule
 from sensorium.serve.logs import LEVELS
 from sensorium.serve.native import ready
@@ -27,6 +28,7 @@ from sensorium.serve.tenants import Tenants
 
 # Every group of routes: what makes it for a service, and which role each call needs. A new group is one line here.
 ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], str]]] = (
+    (events.events, events.ROLES),
     (answers.answers, answers.ROLES),
     (native.native, native.ROLES),
     (uploads.uploads, uploads.ROLES),
@@ -60,6 +62,7 @@ class Serving:
     log_level: str = "info"
     traces: str = ""  # where spans are sent, as OTLP over HTTP
     schedule: Schedule | None = None  # by which versions are learnt; None: when asked
+    shared: bool = False  # the port, with other processes that answer for the run
     insecure: bool = False  # beyond loopback without TLS or without a key, said in plain words
 
     def __post_init__(self) -> None:
@@ -132,7 +135,7 @@ def _shortened(service: Service) -> Short:
 
 def _routed(service: Service) -> FastAPI:
     """The routes of one run."""
-    app = FastAPI(
+    app = Application(
         title="Sensorium", version="1", redoc_url=None,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Query, Response
 
-from sensorium.errors import DataError
 from sensorium.serve import schemas as wire
 from sensorium.serve.documents import GORSE
 from sensorium.serve.paths import Segment
@@ -21,13 +19,10 @@ WRONG: dict[int | str, dict[str, Any]] = {
 }
 # What a route needs beyond reading: (method, path as a pattern) → role. What is not listed needs admin to change.
 ROLES: Mapping[tuple[str, str], str] = {
-    ("POST", "/v1/events"): "write",
-    ("POST", "/v1/events/bulk"): "write",
     ("POST", "/v1/items"): "write",
     ("DELETE", "/v1/items/[^/]+"): "write",
-    ("GET", "/v1/users/[^/]+(/events)?"): "write",
+    ("GET", "/v1/users/[^/]+"): "write",
 }
-BULK = 5_000  # lines of a bulk that are written in one go
 
 
 def ready(body: Any, status: int = 200) -> Response:
@@ -38,34 +33,6 @@ def ready(body: Any, status: int = 200) -> Response:
 def native(service: Service) -> APIRouter:
     """The routes."""
     routes = APIRouter(responses=WRONG)
-
-    @routes.post("/v1/events", response_model=wire.Stored)
-    async def events(batch: wire.Events) -> Response:
-        """Notes what people did: all or none, on the disk when this answers, and counting in the next answer."""
-        return ready({"positions": await service.observe([_plain(event) for event in batch.events])})
-
-    @routes.post(
-        "/v1/events/bulk", response_model=wire.BulkStored,
-        openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "required": True}},
-    )  # fmt: skip
-    async def bulk(request: Request) -> Response:
-        """Many events, a JSON object a line. A wrong line stops the call and is named; the batches before it are stored."""
-        stored, last, batch = 0, 0, []
-        for number, line in enumerate((await request.body()).split(b"\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                batch.append(_plain(wire.Event.model_validate_json(line)))
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"])) or "line"
-                raise DataError(f"line {number}: {where}: {first['msg']}; {stored} events before are stored") from None
-            if len(batch) == BULK:
-                last = (await service.observe(batch))[-1]
-                stored, batch = stored + len(batch), []
-        if batch:
-            last = (await service.observe(batch))[-1]
-        return ready({"stored": stored + len(batch), "last": last})
 
     @routes.post("/v1/items", response_model=wire.Accepted)
     async def put_items(batch: wire.Items) -> Response:
@@ -102,12 +69,6 @@ def native(service: Service) -> APIRouter:
         """What the service knows of a person."""
         return ready(await service.threaded(lambda: service.person(user)))
 
-    @routes.get("/v1/users/{user}/events", response_model=wire.History)
-    async def history(user: Segment, after: Annotated[int, Query(ge=0, lt=2**63)] = 0, k: wire.Count = 100) -> Response:
-        """What a person did since the service began to note it, oldest first."""
-        entries = await service.threaded(lambda: service.store.read(after, user=user, most=k))
-        return ready({"events": [vars(entry) for entry in entries]})
-
     @routes.delete("/v1/users/{user}", response_model=wire.Forgotten)
     async def forget(user: Segment) -> Response:
         """Erases a person, from the log and from what was learnt; takes as long as a training."""
@@ -120,7 +81,3 @@ def native(service: Service) -> APIRouter:
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without what belongs to the other API."""
     return {name: value for name, value in document.items() if name != GORSE}
-
-
-def _plain(event: wire.Event) -> dict[str, Any]:
-    return {key: value for key, value in event.model_dump().items() if value is not None}

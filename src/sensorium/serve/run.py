@@ -19,10 +19,10 @@ from sensorium.serve.app import Serving, application, loopback
 from sensorium.serve.guards import Guards
 from sensorium.serve.logs import listen, tell
 from sensorium.serve.service import Service
+from sensorium.serve.workers import bound
 
 LEAST_TLS = ssl.TLSVersion.TLSv1_2
 HEAD_SECONDS = 30.0  # that a client may take for the head of a request
-WAITING_CONNECTIONS = 2048  # that the machine accepts for us; beyond, a client waits for its own machine
 
 
 def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = None, first_key: str = "") -> None:
@@ -113,11 +113,13 @@ async def _swept(servers: list[Any], seconds: float = HEAD_SECONDS) -> None:
 def _doors(serving: Serving) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
     """The sockets: the plain one beyond loopback only where that was said in plain words, or there is no TLS."""
     plain = serving.host if serving.local or serving.certificate is None else "127.0.0.1"
-    doors: list[tuple[socket.socket, ssl.SSLContext | None]] = [(_bound(plain, serving.port), None)]
+    doors: list[tuple[socket.socket, ssl.SSLContext | None]] = [
+        (bound(plain, serving.port, shared=serving.shared), None)
+    ]
     if serving.certificate is not None:
         try:
             context = tls(serving)
-            doors.append((_bound(serving.host, serving.tls_port), context))
+            doors.append((bound(serving.host, serving.tls_port, shared=serving.shared), context))
         except BaseException:
             doors[0][0].close()
             raise
@@ -141,14 +143,6 @@ def tls(serving: Serving) -> ssl.SSLContext:
     return context
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
-    except (OSError, UnicodeError) as error:
-        raise RecipeError(f"{host}:{port} cannot be listened on ({getattr(error, 'strerror', '') or error})") from None
-
-
 def _server(app: Guards, serving: Serving, context: ssl.SSLContext | None) -> Any:
     import uvicorn
 
@@ -160,6 +154,7 @@ def _server(app: Guards, serving: Serving, context: ssl.SSLContext | None) -> An
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True,
         timeout_graceful_shutdown=serving.grace_seconds, h11_max_incomplete_event_size=32 << 10,
+        proxy_headers=False,
         ssl_context_factory=None if context is None else lambda config, default: context, ws="none",
     )  # fmt: skip
     return Server(config)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[str, Field(min_length=1, max_length=512, description="An id of yours.")]
+NAMED = r"[^\s\x00-\x1f-]"  # of a kind something must be left once blanks and hyphens are folded
 Count = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -21,7 +22,7 @@ class Event(Wire):
 
     user: Id
     item: Id
-    kind: Annotated[str, Field(min_length=1, max_length=64)] = "view"
+    kind: Annotated[str, Field(min_length=1, max_length=64, pattern=NAMED)] = "view"
     time: Annotated[float, Field(ge=-62135596800, le=253402300799)] | None = Field(
         None, description="Seconds since 1970, of the years 1 to 9999.",
     )  # fmt: skip

@@ -13,18 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
+
+import orjson
 
 from sensorium.adapt.adaptive import Adaptive
 from sensorium.arrays import threads
 from sensorium.data.catalog import Catalog
 from sensorium.data.ids import Ids
 from sensorium.engine import Engine
-from sensorium.errors import SensoriumError, UnknownId
+from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking, Why
+from sensorium.serve.abreast import Abreast
 from sensorium.serve.documents import GORSE, ITEMS, Places, told
 from sensorium.serve.keys import Keys
 from sensorium.serve.learning import Learning, Schedule
@@ -66,10 +70,10 @@ class Service:
 
     def __init__(
         self, folder: Path | str, *, cache: Path | None = None, first_key: str = "", media: Path | None = None,
-        fetch: bool = False, encoder_seconds: float = ENCODER_SECONDS,
+        fetch: bool = False, encoder_seconds: float = ENCODER_SECONDS, store: Path | str | None = None,
         schedule: Schedule | None = None,
     ) -> None:  # fmt: skip
-        self.engine = Engine.open(folder, cache=cache)
+        self.engine = Engine.open(folder, cache=cache, store=store)
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
@@ -90,16 +94,20 @@ class Service:
         self.failed: dict[str, str] = {}  # items that could not be added, and why
         self.learner = Learning(self, schedule or Schedule(every_seconds=0), cache=cache)
         self._fresh: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._abreast = Abreast(self)
         self.engine.wait_at_most(encoder_seconds)
         self._tasks: list[asyncio.Task[None]] = []
         self._learning = 0
 
     async def begin(self) -> None:
         """Bring the live version up to the documents, then go on doing so."""
+        self._loop = asyncio.get_running_loop()
         self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.engine.live.warmed)
         await self.slow(self.catch_up)
         await self.slow(self.adaptive.start)
+        await self.slow(self._abreast.look)
         self._tasks = [asyncio.create_task(task) for task in (
             self._keep_up(), self._complete(), self._follow(), self.pulse.kept()
         )]  # fmt: skip
@@ -158,10 +166,16 @@ class Service:
         mark("parse")
         try:
             context = contextvars.copy_context()  # its stages are heard in the thread
-            return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, _queued, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._queued, work)
         finally:
             with self._counting:
                 self._waiting -= 1
+
+    def _queued(self, work: Callable[[], T]) -> T:
+        """The work, its wait for a thread told apart, upon what other processes did."""
+        mark("queue")
+        self._abreast.look()
+        return work()
 
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that changes what answers."""
@@ -226,13 +240,17 @@ class Service:
 
         `recommendation` of an event is the id of the answer that it follows.
         """
+        answers = [None if isinstance(event, Entry) else event.get("recommendation") for event in events]
+        return await self.stored(self.engine.entries([_bare(event) for event in events]), answers)
+
+    async def stored(self, entries: Sequence[Entry], answers: Sequence[str | None] = ()) -> list[int]:
+        """The same for entries that are checked, and the ids of the answers that they follow."""
         if self.commits.waiting >= COMMITS:
             raise Busy("too many events wait for the disk; come back in a second")
-        entries = self.engine.entries([_bare(event) for event in events])
-        positions = await asyncio.wrap_future(self.commits.submit(entries))
-        for event, entry in zip(events, entries, strict=True):
-            to = None if isinstance(event, Entry) else event.get("recommendation")
-            self.adaptive.happened(entry.user, entry.item, entry.kind, entry.time, to)
+        positions = await self.commits.appended(entries)
+        if self.adaptive.tries:
+            for entry, to in zip_longest(entries, answers):
+                self.adaptive.happened(entry.user, entry.item, entry.kind, entry.time, to)
         return positions
 
     # --- items ----------------------------------------------------------------------------------------------------
@@ -241,8 +259,13 @@ class Service:
         """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
 
         Where a document is not `whole`, what it does not tell of a known item stays. Whether a known item is hidden holds for
-        the next answer.
+        the next answer. **Raises** DataError for what no answer could tell.
         """
+        for name, document in documents.items():
+            try:
+                orjson.dumps(document)
+            except TypeError as error:  # half a character, a number of more than 64 bits, too deep a tree
+                raise DataError(f"item {name!r}: it cannot be written as JSON ({error})") from None
 
         def put() -> int:
             with self._merging:
@@ -252,7 +275,7 @@ class Service:
         if self._fresh is not None:
             self._fresh.set()
         if self._moved(documents, True) or self._moved(documents, False):
-            await self.slow(partial(self._settle, documents))
+            await self.slow(partial(self.settle, documents))
         return change
 
     def _over(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -268,7 +291,7 @@ class Service:
         await self.threaded(partial(self.item, item))
         gone = {item: {"item_id": item, "hidden": True, "dropped": True}}
         await self.threaded(lambda: self.store.put(ITEMS, gone))
-        await self.slow(partial(self._settle, gone))  # behind the encoding that may just be adding it
+        await self.slow(partial(self.settle, gone))  # behind the encoding that may just be adding it
 
     def item(self, item: str) -> dict[str, Any]:
         """What is known of an item. **Raises** UnknownId."""
@@ -291,6 +314,16 @@ class Service:
             last = page[-1].id if len(page) == most - len(found) else None
             found += [one.body for one in page if one.body is not None and not one.body.get("dropped")]
         return found, last
+
+    def wake(self) -> None:
+        """There may be new items: they are encoded in the background. From any thread."""
+        if self._loop is not None and self._fresh is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._fresh.set)
+
+    def renewed(self) -> None:
+        """Another process made a version, which may lack items that came since it was begun."""
+        self.wake()
 
     def catch_up(self) -> int:
         """Encode what the store has and the live version lacks, or knows otherwise; returns how many items were added."""
@@ -317,7 +350,7 @@ class Service:
                 self.engine.take_in(NOTHING, hidden=hidden, documents=change.changed)
         return added
 
-    def _settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
+    def settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Known items are hidden, or shown, as their documents say."""
         for hidden in (True, False):
             if names := self._moved(documents, hidden):
@@ -381,12 +414,6 @@ class Service:
             await asyncio.sleep(FOLLOW_SECONDS)
             with contextlib.suppress(SensoriumError):
                 await asyncio.to_thread(self.keys.follow)
-
-
-def _queued(work: Callable[[], T]) -> T:
-    """The work, its wait for a thread told apart."""
-    mark("queue")
-    return work()
 
 
 def _bare(event: Entry | Mapping[str, Any]) -> Entry | Mapping[str, Any]:
