@@ -241,7 +241,7 @@ def _drawn(
         index = Exact(items.values, items.present)
     pool = drawn_from(
         query.sources, history, snapshot.model, snapshot.features, snapshot.events, tables,
-        index, keep, query.k,  # type: ignore[arg-type]
+        index, keep, query.k,
     )  # fmt: skip
     if len(pool.rows) < query.k:
         notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
