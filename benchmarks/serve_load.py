@@ -272,7 +272,9 @@ def asked_once(port: int, question: dict[str, Any]) -> dict[str, Any]:
 def started(run: Path, port: int, first: dict[str, Any]) -> tuple[subprocess.Popen[bytes], float]:
     """A server, and the seconds from its start to its first answer."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "sensorium.cli", "serve", str(run), "--port", str(port)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sensorium.cli", "serve", str(run), "--port", str(port), "--log-level", "warning"]
+    )
     while True:
         try:
             asked_once(port, first)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows
+from sensorium.arrays import Floats, Rows, top
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
@@ -18,7 +18,7 @@ from sensorium.index.exact import Exact
 from sensorium.index.index import EXACT_UP_TO, Index
 from sensorium.models.model import Features, Model
 from sensorium.models.steered import steered
-from sensorium.rank.arrange import EXPLORED, PINNED, arranged
+from sensorium.rank.arrange import EXPLORED, PINNED, POOL, arranged
 from sensorium.rank.candidates import FOUND, Candidates, candidates, drawn_from, well_known, wide
 from sensorium.rank.explain import Scales, reasons_of, taken_apart
 from sensorium.rank.filters import Mask, Masks, allowed, fulfilled
@@ -75,7 +75,9 @@ def answer(
     notes += [line] if line else []
     kind = type(snapshot.model).__name__
     scales: Scales = ()
-    pool, scores = _drawn(snapshot, query, history, masks.by_row(keep), tables, notes), np.zeros(0, np.float32)
+    pool, scores = Candidates(np.zeros(0, np.int64), np.zeros(0, np.int8)), np.zeros(0, np.float32)
+    if query.sources:
+        pool = _drawn(snapshot, query, history, masks.by_row(keep), tables, notes)
     if len(pool.rows) >= query.k:
         mark("candidates")
     elif isinstance(snapshot.index, Cells) and not exact:
@@ -98,8 +100,12 @@ def answer(
         scores = tables.popularity[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
     pool, scores = _with_pins(pool, scores, list(pins), model, history)
+    count = len(pool.rows)
     extra = boosted(query.boosts, tables.columns, pool.rows, scores)
     told = scores + extra.sum if query.boosts else scores
+    if not (pins or query.caps or query.exploration or query.boosts):  # who cannot be in the list is let go
+        some = np.sort(top(told, max(POOL, 10 * query.k)))
+        pool, told, scores = Candidates(pool.rows[some], pool.found[some]), told[some], scores[some]
     list_ = arranged(
         told, features.items.values[pool.rows] if query.diversity else None, query.k, diversity=query.diversity,
         pins={int(np.searchsorted(pool.rows, row)): place - 1 for row, place in pins.items()},
@@ -119,7 +125,7 @@ def answer(
         for one, place, share in zip(items, first.tolist(), list_.propensity, strict=True)
     )
     mark("rerank")
-    return Ranking(items, kind, len(pool.rows), tuple(notes))
+    return Ranking(items, kind, count, tuple(notes))
 
 
 def why(
@@ -231,13 +237,13 @@ def _drawn(
 ) -> Candidates:
     """The candidates of the sources that the query names; `keep` by row."""
     items, index = snapshot.features.items, snapshot.index
-    if query.sources and isinstance(index, Cells):
+    if isinstance(index, Cells):
         index = Exact(items.values, items.present)
     pool = drawn_from(
         query.sources, history, snapshot.model, snapshot.features, snapshot.events, tables,
-        index, keep, query.k,  # type: ignore[arg-type]
+        index, keep, query.k,
     )  # fmt: skip
-    if query.sources and len(pool.rows) < query.k:
+    if len(pool.rows) < query.k:
         notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
     return pool
 

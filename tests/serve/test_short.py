@@ -57,6 +57,7 @@ def sent(parts, *, path="/v1/recommend", method="POST", kind=b"application/json"
     try:
         asyncio.run(short(scope, receive, send))
     except Asked as asked:
+        assert scope["route"].path == "/v1/recommend"  # as the log tells it
         return None, asked.args[0]
     return framework.body, None
 

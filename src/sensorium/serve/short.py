@@ -7,6 +7,7 @@ handed the body again: so what is told of mistakes is told in one place.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 from fastapi import Request, Response
@@ -18,6 +19,7 @@ from sensorium.serve.answers import recommended
 from sensorium.serve.service import Service
 
 PATH = "/v1/recommend"
+ROUTE = SimpleNamespace(path=PATH)  # by which the log and the figures name it
 
 
 class Short:
@@ -42,6 +44,7 @@ class Short:
         except ValidationError:
             await self.app(scope, _again(got, receive), send)
             return
+        scope["route"] = ROUTE
         try:
             answer = await recommended(self.service, ask)
         except SensoriumError as error:
