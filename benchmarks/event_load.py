@@ -53,7 +53,7 @@ class Talk(asyncio.Protocol):
 
     def send(self) -> None:
         body = self.made()
-        head = f"POST {self.path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self.began = time.perf_counter()
         self.transport.write(head.encode() + body)
 
@@ -62,8 +62,10 @@ class Talk(asyncio.Protocol):
         head, mark, body = self.read.partition(b"\r\n\r\n")
         if not mark or len(body) < int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
             return
-        self.taken.append(time.perf_counter() - self.began)
-        self.wrong += not head.startswith(b"HTTP/1.1 200")
+        if head.startswith(b"HTTP/1.1 200"):
+            self.taken.append(time.perf_counter() - self.began)
+        else:
+            self.wrong += 1
         self.read = b""
         if time.perf_counter() < self.until:
             self.send()
@@ -84,6 +86,8 @@ async def loaded(port: int, path: str, makers: list[Any], seconds: float, size: 
     ]
     await asyncio.gather(*(talk.done for talk in talks))
     lasted = time.perf_counter() - began
+    if not any(talk.taken for talk in talks):
+        raise SystemExit(f"wrong: nothing was acknowledged, {sum(talk.wrong for talk in talks)} calls were refused")
     taken = sorted(each for talk in talks for each in talk.taken)
     return {
         "connections": len(makers), "acknowledged": len(taken) * size, "refused": sum(talk.wrong for talk in talks),
