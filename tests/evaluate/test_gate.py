@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Callable[[Snapshot], Snapshot], str]] = {
     "ahead in the log": (lambda s: replace(s, position=10_000), "beyond"),
     "empty lists": (everything_hidden, "empty"),
     "one list for all": (one_list, "worse"),
-    "scores that are no numbers": (endless, "answer"),
+    "scores that are no numbers": (endless, "empty"),
     "foretells worse": (contrary, "worse"),
     "another shape of model": (lambda s: replace(s, model=replace(s.model, weights=s.model.weights[:, :9])), "answer"),  # type: ignore[attr-defined,type-var]
 }  # fmt: skip

@@ -36,7 +36,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Plain = bool | int | float | Annotated[str, Field(max_length=512)]
 Wish = Plain | Annotated[list[Plain], Field(max_length=100)] | Annotated[dict[str, Plain], Field(max_length=100)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
-Split = Annotated[dict[Name, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=ARMS)]
+Split = Annotated[
+    dict[Name, Annotated[float, Field(ge=0, le=1e6)]],
+    Field(max_length=ARMS, json_schema_extra={"additionalProperties": False}),  # what has no name of an arm is refused
+]
 Goal = Annotated[
     dict[Annotated[str, Field(max_length=64)], Fraction],
     Field(max_length=100, description="What an event of a kind is worth, from 0 to 1."),

@@ -196,8 +196,8 @@ class Service:
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
         slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities", "sources"))
         if plan is None and self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT:
-            mark("parse")  # a thread would take longer to wake than this to be done
-            ranking = ranked(**wishes)
+            mark("parse")
+            ranking = self._queued(partial(ranked, **wishes))  # a thread would take longer to wake than this to be done
         else:
             ranking = await self.threaded(partial(ranked, **wishes))
         if self.lacking:
