@@ -130,7 +130,7 @@ def test_the_recipe_says_what_a_request_leaves_open(engine):
     plain = items(engine.recommend(person, k=60))
     seen = {snapshot.catalog.ids[row] for row in snapshot.events.item[snapshot.events.user == 0]}
     section = f"[answer]\nk = 4\nrepeat = true\ndiversity = 0.5\nexclude = ['{plain[0]}']\n"
-    engine._live = Live(replace(snapshot, recipe=snapshot.recipe + section))
+    engine._held.live = Live(replace(snapshot, recipe=snapshot.recipe + section))
     assert len(engine.recommend(person)) == 4
     assert items(engine.recommend(person)) == items(engine.recommend(person, k=4, repeat=True, diversity=0.5))
     assert items(engine.recommend(person, diversity=0)) != items(engine.recommend(person))
@@ -145,7 +145,7 @@ def test_a_kind_is_known_however_it_is_written(engine):
     snapshot = engine.snapshot
     recipe = read_recipe_text(snapshot.recipe)
     recipe = replace(recipe, events=replace(recipe.events, kinds={"Was Banned": -4.0}))
-    engine._live = Live(replace(snapshot, recipe=dump(recipe)))
+    engine._held.live = Live(replace(snapshot, recipe=dump(recipe)))
     first = items(engine.recommend("new", k=1, repeat=True))[0]
     engine.observe([{"user": "new", "item": first, "kind": "was-banned"}])
     assert first not in items(engine.recommend("new", k=60, repeat=True))
@@ -166,7 +166,7 @@ def test_the_rules_of_a_recipe_and_of_a_request_must_both_hold(engine):
     facts = dict(zip(snapshot.catalog.ids, snapshot.catalog.content["attributes"], strict=True))
     prices = {item: fact.values["price"] for item, fact in facts.items() if fact and "price" in fact.values}
     low, high = np.quantile(list(prices.values()), [0.3, 0.7])
-    engine._live = Live(replace(snapshot, recipe=f"{snapshot.recipe}[answer]\nrules = ['price>={low}']\n"))
+    engine._held.live = Live(replace(snapshot, recipe=f"{snapshot.recipe}[answer]\nrules = ['price>={low}']\n"))
     shown = items(engine.recommend("nobody", k=60))
     assert shown
     assert min(prices[item] for item in shown) >= low
@@ -209,20 +209,18 @@ def test_adding_tells_what_was_known_rejected_missing_or_broken(engine, tmp_path
 
 @pytest.mark.parametrize("columns", ["user_id,item_id,event,timestamp", "user_id,item_id,rating,review_text"])
 def test_a_table_of_events_is_not_taken_for_items(columns, tmp_path):
-    from sensorium.data.readers import read_items_with_report
-    from sensorium.engine import _refuse_events
+    from sensorium.intake import items_of
 
     (tmp_path / "e.csv").write_text(f"{columns}\nu1,i1,3,1700000000\nu2,i1,4,1700000001\nu2,i2,4,1700000002\n")
     with pytest.raises(DataError, match="this is a table of events"):
-        _refuse_events(read_items_with_report(tmp_path / "e.csv", Recipe())[1])
+        items_of(tmp_path / "e.csv", Recipe())
 
 
 def test_items_that_name_who_made_them_are_items(tmp_path):
-    from sensorium.data.readers import read_items_with_report
-    from sensorium.engine import _refuse_events
+    from sensorium.intake import items_of
 
     (tmp_path / "i.csv").write_text("item_id,user_id,title,created_at\ni1,u1,A train,2024-01-01\n")
-    _refuse_events(read_items_with_report(tmp_path / "i.csv", Recipe())[1])
+    items_of(tmp_path / "i.csv", Recipe())
 
 
 def test_a_hidden_item_is_never_shown_and_can_come_back(engine):
@@ -285,7 +283,7 @@ def test_learning_anew_loses_no_media_wherever_it_is_called_and_whatever_files_a
     monkeypatch.chdir(tmp_path)
     relative = replace(read_recipe("world/demo.toml"), recommender=ItemKnn())
     engine = Engine.train(relative, "run", cache=world / "cache")
-    before, engine.folder = engine.snapshot, tmp_path / "run"
+    before, engine._held.folder = engine.snapshot, tmp_path / "run"
     assert b'"files":["world/' not in (next((tmp_path / "run/snapshots").iterdir()) / "catalog.jsonl").read_bytes()
     monkeypatch.chdir(tmp_path / "elsewhere")
     engine.observe([{"user": "p001", "item": before.catalog.ids[0]}])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from sensorium.arrays import Floats, Rows, top
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
-from sensorium.errors import ShapeError
+from sensorium.errors import RecipeError, ShapeError
 from sensorium.index.cells import Cells
 from sensorium.index.exact import Exact
 from sensorium.index.index import EXACT_UP_TO, Index
@@ -24,8 +25,9 @@ from sensorium.rank.explain import Scales, reasons_of, taken_apart
 from sensorium.rank.filters import Mask, Masks, allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
 from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Recommendation, Why
+from sensorium.rank.query import Query, Ranking, Recommendation, Rule, Why, parse_rule
 from sensorium.rank.wishes import boosted, pinned, values_of
+from sensorium.recipe import Answer as Usual
 from sensorium.stages import mark
 
 
@@ -46,6 +48,14 @@ class Answering(Protocol):
     def index(self) -> Index | Cells | None: ...
     @property
     def hidden(self) -> Collection[int]: ...
+
+
+def asked(usual: Usual, wishes: Mapping[str, Any]) -> Query:
+    """The query of some wishes, what is None or not named being as `usual`. **Raises** RecipeError."""
+    named = {name: value for name, value in wishes.items() if value is not None}
+    named["rules"] = tuple(map(_rule, _joined("rules", usual.rules, named.get("rules", ()))))
+    named["exclude"] = _joined("exclude", usual.exclude, named.get("exclude", ()))
+    return Query(**{"k": usual.k, "repeat": usual.repeat, "diversity": usual.diversity, **named})
 
 
 def answer(
@@ -292,3 +302,19 @@ def _told(
         reasons, base = reasons_of(parts, place, float(score), history, catalog)
         entries.append(Recommendation(*name, float(score), source, reasons, base))
     return tuple(entries)
+
+
+def _joined(name: str, usual: Sequence[Any], asked: Any) -> tuple[Any, ...]:
+    """What the recipe says and what is asked. **Raises** RecipeError for a single word in the place of a list."""
+    if isinstance(asked, str):
+        raise RecipeError(f"query: {name} is the single word {asked!r}; give a list of them")
+    return (*usual, *asked)
+
+
+def _rule(rule: Rule | str) -> Rule:
+    return _parsed(rule) if isinstance(rule, str) else rule
+
+
+@lru_cache(maxsize=4096)
+def _parsed(line: str) -> Rule:
+    return parse_rule(line)

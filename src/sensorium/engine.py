@@ -9,174 +9,40 @@ begun before a forget would bring the person back.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sensorium import build as building
-from sensorium import runs
+from sensorium import intake, runs, versions
 from sensorium import snapshot as snapshots
-from sensorium.answer import answer, masks_of, why
-from sensorium.arrays import best, unit
+from sensorium.answer import answer, asked, why
 from sensorium.data.catalog import Catalog
-from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
-from sensorium.data.content import TEXT, WORDS, Content, Media, Text
-from sensorium.data.events import KINDS
-from sensorium.data.ids import Ids
-from sensorium.data.prepare import SYNONYMS, folded, kind_weight
-from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
-from sensorium.encode.cache import Cache
+from sensorium.encode.cache import default_cache
 from sensorium.encode.encoder import Encoder, Progress, silent
-from sensorium.encode.open import open_encoders
 from sensorium.encode.patience import Patience
-from sensorium.encode.run import Problem, encode
-from sensorium.errors import DataError, RecipeError, RemoteError, SensoriumError, SnapshotError, UnknownId
+from sensorium.encode.run import Problem
+from sensorium.errors import SnapshotError
 from sensorium.evaluate.drift import drift
-from sensorium.evaluate.gate import Bounds, Verdict, judged
+from sensorium.evaluate.gate import Bounds, Verdict
 from sensorium.feedback.open import embedded, opened
 from sensorium.feedback.store import Entry, Store
-from sensorium.index.cells import Cells, cells_by, cells_of
-from sensorium.index.index import EXACT_UP_TO, Index, index_of
-from sensorium.models.model import Pulls
-from sensorium.rank.filters import Masks, allowed
-from sensorium.rank.lookup import Lookup, look_up
-from sensorium.rank.query import Query, Ranking, Rule, Why, check_count, parse_rule, parse_rules
+from sensorium.held import Held
+from sensorium.live import Live, celled
+from sensorium.rank.filters import allowed
+from sensorium.rank.lookup import look_up
+from sensorium.rank.query import Query, Ranking, Rule, Why, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
-from sensorium.refresh import added, carried, completed, forgotten, refreshed, taken_in, unlogged, updated
-from sensorium.runs import Version
+from sensorium.refresh import added, based, completed, forgotten, refreshed, taken_in
+from sensorium.runs import Version, store_of
+from sensorium.searching import Found, search
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
 
-PRESETS = 32  # weights of a blend's members that are kept ready
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
-SWIFT = 250_000  # items up to which an answer through cells takes about a millisecond
-LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
-
-
-def default_cache() -> Path:
-    """Where encodings are kept: `$SENSORIUM_CACHE`, else the user's cache folder."""
-    chosen = os.environ.get("SENSORIUM_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(home) / "sensorium"
-
-
-def store_of(folder: Path) -> Path | str:
-    """Where the events of a run are: as `$SENSORIUM_STORE` says, `{run}` in it being the name of its folder; else with it."""
-    chosen = os.environ.get("SENSORIUM_STORE")
-    return chosen.replace("{run}", folder.resolve().name) if chosen else folder / "log.sqlite"
-
-
-@dataclass(frozen=True)
-class Found:
-    """One result of a search; `by` names the modality whose vector lay nearest to the query."""
-
-    item: str
-    title: str
-    score: float
-    by: str
-
-
-@dataclass(frozen=True, eq=False)
-class Live:
-    """A snapshot made ready for answering: with its index and its tables. This is what one swap replaces."""
-
-    snapshot: Snapshot
-    name: str = ""  # of its folder under snapshots/, "" where the run is in memory alone
-
-    @cached_property
-    def index(self) -> Index | Cells | None:
-        """None up to 50,000 items, where scoring all is exact and quick enough."""
-        items, model = self.snapshot.features.items, self.snapshot.model
-        if len(items) <= EXACT_UP_TO or not items.present.any():
-            return None
-        tables = model.tables() if isinstance(model, Pulls) else None
-        if tables is None:
-            return index_of(items.values, items.present)
-        known = self.snapshot.cells
-        return cells_of(tables) if known is None else cells_by(tables, known)
-
-    @cached_property
-    def masks(self) -> Masks:
-        """Which items the rules keep."""
-        return masks_of(self, self.lookup)
-
-    @cached_property
-    def lookup(self) -> Lookup:
-        """Who did what, and the attributes by column."""
-        return look_up(self.snapshot.catalog, self.snapshot.events)
-
-    @property
-    def swift(self) -> bool:
-        """Whether an answer takes so little time that handing it to a thread would cost as much."""
-        return self.warm and isinstance(self.index, Cells) and len(self.snapshot.catalog) <= SWIFT
-
-    @property
-    def warm(self) -> bool:
-        """Whether the tables are there, so that an answer does not wait for them."""
-        return "masks" in self.__dict__
-
-    @cached_property
-    def made_from(self) -> Recipe:
-        """The recipe of the run."""
-        return read_recipe_text(self.snapshot.recipe)
-
-    @cached_property
-    def weights(self) -> Mapping[str, float]:
-        """What one event of each kind weighs, as in training."""
-        given = {folded(kind): weight for kind, weight in self.made_from.kind_weights().items()}
-        return {kind: kind_weight(kind, given) for kind in (*KINDS, *SYNONYMS, *given)}
-
-    @cached_property
-    def hidden(self) -> frozenset[int]:
-        """Rows that are never shown."""
-        return frozenset(self.snapshot.hidden)
-
-    def warmed(self) -> Live:
-        """Itself, with its tables made: so the first answer after a swap is as quick as the others."""
-        for table in ("index", "lookup", "made_from", "weights", "hidden", "masks"):
-            getattr(self, table)
-        if isinstance(self.index, Cells) and len(self.snapshot.catalog):
-            answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
-        snapshots.let_go(self.snapshot)
-        return self
-
-    def named(self, name: str) -> Live:
-        """Itself under another name, with the tables that it has."""
-        out = replace(self, name=name)
-        out.__dict__.update({key: value for key, value in self.__dict__.items() if key != "name"})
-        return out
-
-    def weighing(self, members: Mapping[str, float]) -> Live:
-        """The same version, the members of its blend counting otherwise; tables are shared. **Raises** RecipeError where it
-        is no blend. **Cost** nothing after the first time, for as many presets as are asked for in turn."""
-        if not members:
-            return self
-        presets: dict[Any, Live] = self.__dict__.setdefault("_presets", {})
-        named = tuple(sorted(members.items()))
-        if named not in presets:
-            model: Any = self.snapshot.model
-            if not hasattr(model, "weighing"):
-                raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
-            other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
-            other.__dict__.update(index=self.index, lookup=self.lookup, hidden=self.hidden, masks=self.masks)
-            if len(presets) >= PRESETS:
-                presets.pop(next(iter(presets)), None)
-            presets[named] = other
-        return presets[named]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.snapshot, name)
 
 
 class Engine:
@@ -193,24 +59,20 @@ class Engine:
         self, snapshot: Snapshot, folder: Path | None = None, *, name: str = "", cache: Path | None = None,
         store: Path | str | None = None,
     ) -> None:  # fmt: skip
-        self._live = Live(snapshot, name)
-        self.folder = folder
+        self._held = Held(Live(snapshot, name), folder)
         self.cache = cache or default_cache()
         self.problems: Sequence[Problem] = ()
         self.report = Report()
         self.material: building.Material | None = None
-        self._writing = threading.RLock()
-        self._unsaved: list[Entry] = []
         self._patience: Patience | None = None
         self._searching: Patience | None = None  # its rounds are others: searches do not queue behind items
         self.lacking: Mapping[str, str] = {}  # items that an encoder was missing for, and why
-        self._log: Store | None = None
         if folder is not None:
             where = store or store_of(folder)
             file = embedded(where)
             there = file is None or file.exists()
-            self._log = opened(where)
-            self._upon_its_log(self._log, fresh=self._log.end == 0 if file is None else not there)
+            log = opened(where)
+            self._held.stand_upon(log, fresh=log.end == 0 if file is None else not there)
 
     # --- making, finding, keeping ---------------------------------------------------------------------------------
 
@@ -237,7 +99,7 @@ class Engine:
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
-            snapshot = _celled(Live(snapshot))
+            snapshot = celled(Live(snapshot))
             with runs.locked(folder):
                 name = runs.keep(snapshot, folder, why="train")
             engine = cls(snapshot, folder, name=name, cache=cache)
@@ -258,22 +120,23 @@ class Engine:
     def save(self, folder: Path | str) -> None:
         """The run as a folder, with the events observed since; later changes go there too."""
         folder = Path(folder)
-        with self._writing, runs.locked(folder):
-            if folder == self.folder:
+        held = self._held
+        with held.writing, runs.locked(folder):
+            if folder == held.folder:
                 return  # every change is on disk when it returns
-            pending = self._entries()
+            pending = held.entries()
             log = opened(store_of(folder))
-            start = _celled(Live(_based(self.snapshot, log.end)))
+            start = celled(Live(based(held.snapshot, log.end)))
             log.append(pending)
-            self._live = Live(start, runs.keep(start, folder))
+            held.live = Live(start, runs.keep(start, folder))
             self.close()
-            self._unsaved.clear()
-            self._log, self.folder = log, folder
+            held.unsaved.clear()
+            held.log, held.folder = log, folder
 
     def close(self) -> None:
         """Let go of the log; the engine must not be used afterwards."""
-        if self._log is not None:
-            self._log.close()
+        if self._held.log is not None:
+            self._held.log.close()
 
     def wait_at_most(self, seconds: float) -> None:
         """From now on an encoder that hangs or is missing is left out: items are added, and `lacking` tells which."""
@@ -281,29 +144,34 @@ class Engine:
         self._patience, self._searching = Patience(seconds, warm), Patience(seconds, warm)
 
     @property
+    def folder(self) -> Path | None:
+        """Where the run is; None where it is in memory alone."""
+        return self._held.folder
+
+    @property
     def live(self) -> Live:
         """The version that answers now, with its tables; whoever looks at several of them takes this once."""
-        return self._live
+        return self._held.live
 
     @property
     def snapshot(self) -> Snapshot:
         """The version that answers now."""
-        return self._live.snapshot
+        return self._held.live.snapshot
 
     @property
     def version(self) -> str:
         """The name of the snapshot that answers now, "" where the run is in memory alone."""
-        return self._live.name
+        return self._held.live.name
 
     @property
     def recipe(self) -> Recipe:
         """What the run was made from."""
-        return self._live.made_from
+        return self._held.live.made_from
 
     @property
     def store(self) -> Store | None:
         """Where events are kept; None where the run is in memory alone."""
-        return self._log
+        return self._held.log
 
     # --- answering ------------------------------------------------------------------------------------------------
 
@@ -331,11 +199,7 @@ class Engine:
 
     def asked(self, **wishes: Any) -> Query:
         """The query of some wishes, what is None or not named being as the recipe says. **Raises** RecipeError."""
-        usual = self._live.made_from.answer
-        named = {name: value for name, value in wishes.items() if value is not None}
-        named["rules"] = tuple(map(_rule, _joined("rules", usual.rules, named.get("rules", ()))))
-        named["exclude"] = _joined("exclude", usual.exclude, named.get("exclude", ()))
-        return Query(**{"k": usual.k, "repeat": usual.repeat, "diversity": usual.diversity, **named})
+        return asked(self.live.made_from.answer, wishes)
 
     def answer(self, query: Query, *, exact: bool = False) -> Ranking:
         """The ranking for a query, exactly as it stands: the recipe's `[answer]` adds nothing to it. `exact` scores every
@@ -343,20 +207,20 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        live = self._live.weighing(query.members)
+        live = self._held.live.weighing(query.members)
         happened = self._happened(live, query)
         ranking = answer(live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact)
         return replace(ranking, version=live.name)
 
     def why(self, item: str, query: Query) -> Why:
         """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
-        live = self._live.weighing(query.members)
+        live = self._held.live.weighing(query.members)
         told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
         return replace(told, version=live.name)
 
     def _happened(self, live: Live, query: Query) -> list[Entry]:
         """The log's entries of the query's person that the snapshot does not know, and whose time has come."""
-        entries = self._entries(live.snapshot.position, query.user) if query.user is not None else []
+        entries = self._held.entries(live.snapshot.position, query.user) if query.user is not None else []
         until = max(time.time() + CLOCKS_SECONDS, query.now or 0.0)
         return [entry for entry in entries if entry.time <= until]
 
@@ -365,77 +229,7 @@ class Engine:
 
         **Raises** DataError where it is given neither or both, or the picture cannot be read; RecipeError for `k`.
         """
-        check_count(k, "search")
-        live = self._live
-        query = self._asked(words, image)
-        modality, content = query
-        if live.aligner is None:
-            return self._search_alike(modality, content, k)
-        asked = live.aligner.project(modality, self._encoded(modality, content)).values[0]
-        scores = np.full((len(live.views), len(live.catalog)), -np.inf, np.float32)
-        names = [modality for modality in live.views if modality != WORDS]  # the same texts again
-        for place, name in enumerate(names):
-            near, present = self._projected(live, name)
-            # A modality's cosines are compared with its own usual ones: words lie nearer to words than to any picture.
-            cosines = near[present] @ asked
-            if len(cosines):
-                scores[place, present] = (cosines - cosines.mean()) / (cosines.std() + 1e-6)
-        scores[:, sorted(live.hidden)] = -np.inf
-        rows, values = best(scores.max(axis=0)[None, :], k)
-        return [
-            Found(live.catalog.ids[row], live.catalog.title(row), float(value), names[int(scores[:, row].argmax())])
-            for row, value in zip(rows[0], values[0], strict=True)
-            if np.isfinite(value)
-        ]
-
-    def _asked(self, words: str | None, image: Path | None) -> tuple[str, Content]:
-        told = words is not None and bool(words.strip())
-        if told and image is not None:
-            raise DataError("search: words and a picture are given; search for one of them at a time")
-        if words is not None and told:
-            return TEXT, Text((("query", words),))
-        if image is not None:
-            return "image", Media((Path(image),))
-        raise DataError("search: give some words, or a picture")
-
-    def _encoded(self, modality: str, content: Content) -> Any:
-        page = Catalog(Ids(["query"]), {modality: [content]})
-        encoders = open_encoders(page, read_recipe_text(self.snapshot.recipe).encode)
-        if self._searching is not None:
-            encoders = self._searching.guarded(encoders, self.snapshot.views)
-        done = encode(page, encoders, Cache(self.cache), progress=silent)
-        if done.problems:
-            problem = done.problems[0]
-            if self._searching is not None and problem.modality in self._searching.lacking:
-                raise RemoteError(f"search: {problem.reason}; come back later")
-            raise DataError(f"search: {problem.file + ': ' if problem.file else ''}{problem.reason}")
-        return done.views[modality]
-
-    def _search_alike(self, modality: str, content: Content, k: int) -> list[Found]:
-        """Without an aligned space only the query's own modality can be searched."""
-        live = self._live
-        if modality not in live.views:
-            raise DataError(f"search: this run has no {modality} to search in; it has {', '.join(live.views)}")
-        view = live.views[modality]
-        scores = unit(view.values) @ unit(self._encoded(modality, content).values)[0]
-        scores[~view.present] = -np.inf
-        scores[sorted(live.hidden)] = -np.inf
-        rows, values = best(scores[None, :], k)
-        pairs = zip(rows[0], values[0], strict=True)
-        return [
-            Found(live.catalog.ids[r], live.catalog.title(r), float(v), modality) for r, v in pairs if np.isfinite(v)
-        ]
-
-    def _projected(self, live: Live, modality: str) -> tuple[Any, Any]:
-        store: dict[str, Any] = live.__dict__.setdefault("_spaces", {})
-        if modality not in store:
-            assert live.aligner is not None
-            view = live.views[modality]
-            try:
-                store[modality] = (live.aligner.project(modality, view).values, view.present)
-            except SensoriumError:  # a modality the aligner never saw in two items at once
-                store[modality] = (np.zeros((len(view), 1), np.float32), np.zeros(len(view), bool))
-        return store[modality]
+        return search(self.live, words, image, k, self.cache, patience=self._searching)
 
     # --- learning -------------------------------------------------------------------------------------------------
 
@@ -444,41 +238,15 @@ class Engine:
 
         A mapping has `user`, `item`, and may have `kind` (view), `value`, `time` (now), `text`, `key`.
         """
-        entries = self.entries(events)
-        if self._log is not None:
-            return self._log.append(entries)
-        begin = self.snapshot.position + len(self._unsaved)
-        fresh = [replace(entry, position=begin + place + 1) for place, entry in enumerate(entries)]
-        self._unsaved += fresh
-        return [entry.position for entry in fresh]
+        return self._held.append(self.entries(events))
 
     def entries(self, events: Sequence[Entry | Mapping[str, Any]]) -> list[Entry]:
         """The events as the store takes them, checked. **Raises** DataError."""
-        entries = [event if isinstance(event, Entry) else _entry(event) for event in events]
-        late = next((entry for entry in entries if entry.time > LAST_SECOND), None)
-        if late is not None:
-            raise DataError(
-                f"event of user {late.user!r}: time {late.time!r} is beyond the year 9999; give seconds since 1970"
-            )
-        return [replace(entry, kind=folded(entry.kind)) for entry in entries]
+        return intake.entries(events)
 
     def observe_table(self, path: Path | str) -> int:
         """Note every event of a table (columns as in training); returns how many."""
-        recipe = read_recipe_text(self.snapshot.recipe)
-        section = replace(recipe.events, files=(str(Path(path).resolve()),))
-        nothing = replace(recipe.items, files=())
-        dataset = read(Recipe(items=nothing, events=section))
-        self.report = dataset.report
-        events, items, now = dataset.events, dataset.catalog.ids, time.time()
-        entries = [
-            Entry(
-                dataset.user_ids[events.user[row]], items[events.item[row]], events.kinds[events.kind[row]],
-                float(events.time[row]) if events.timed else now,
-                None if np.isnan(events.value[row]) else float(events.value[row]),
-                None if events.text is None else events.text[row],
-            )
-            for row in range(len(events))
-        ]  # fmt: skip
+        entries, self.report = intake.entries_of(Path(path), self.recipe)
         return len(self.observe(entries))
 
     def summary(self) -> dict[str, Any]:
@@ -508,18 +276,17 @@ class Engine:
         `report` then tells what was rejected, missing or known already (`counts["known"]`), `problems` what could not
         be encoded. **Raises** DataError for a table of events.
         """
-        with self._writing, self._turn():
+        with self._held.turn():
             before = self.snapshot
             if isinstance(items, Catalog):
                 more, report = items, Report()
             else:
-                more, report = read_items_with_report(Path(items), read_recipe_text(before.recipe))
-                _refuse_events(report)
-            self.report = _with_known(report, [name for name in more.ids if name in before.catalog.ids])
+                more, report = intake.items_of(Path(items), read_recipe_text(before.recipe))
+            self.report = intake.with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
             if not keep:  # told before it can be seen
                 self.lacking = {**self.lacking, **self._lacked()}
-            self._swap(snapshots.placed(after), keep=keep, why="add")
+            self._held.swap(snapshots.placed(after), keep=keep, why="add")
             return len(after.catalog) - len(before.catalog)
 
     def take_in(self, told: Catalog, *, hidden: Mapping[str, bool], documents: int) -> int:
@@ -528,18 +295,18 @@ class Engine:
         New items are encoded, and contents of known ones that changed; only what answers now changes, the next refresh
         writes it.
         """
-        with self._writing, self._turn():
+        with self._held.turn():
             before = self.snapshot
             after, self.problems = taken_in(
                 before, told, self.cache, hidden=hidden, documents=documents, patience=self._patience
             )  # fmt: skip
             self.lacking = {**self.lacking, **self._lacked()}
-            self._swap(snapshots.placed(after), keep=False)
+            self._held.swap(snapshots.placed(after), keep=False)
             return len(after.catalog) - len(before.catalog)
 
     def complete(self, *, progress: Progress = silent) -> int:
         """Ask once more for what an encoder did not give of added items; returns how many it is still missing for."""
-        with self._writing, self._turn():
+        with self._held.turn():
             names = [name for name in self.lacking if name in self.snapshot.catalog.ids]
             if not names:
                 self.lacking = {}
@@ -547,7 +314,7 @@ class Engine:
             after, self.problems = completed(
                 self.snapshot, names, self.cache, progress=progress, patience=self._patience
             )  # fmt: skip
-            self._swap(after, keep=False)
+            self._held.swap(after, keep=False)
             self.lacking = self._lacked()
             return len(self.lacking)
 
@@ -560,10 +327,10 @@ class Engine:
 
     def hide(self, *items: str, hidden: bool = True, keep: bool = True) -> None:
         """Show some items no longer, or again; `keep` as for `add`."""
-        with self._writing, self._turn():
+        with self._held.turn():
             rows = {self.snapshot.catalog.ids.row(item) for item in items}
             after = set(self.snapshot.hidden) | rows if hidden else set(self.snapshot.hidden) - rows
-            self._swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep, why="hide")
+            self._held.swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep, why="hide")
 
     def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
         """Learn from everything observed so far; returns how many events were new.
@@ -571,20 +338,15 @@ class Engine:
         The log is read from its beginning, so what was taken back is gone. Media that can be read no longer keep what
         they gave; `problems` names them. A hold that a rollback left is over.
         """
-        with self._writing, self._turn():
-            fresh = len(self._entries())
-            after, self.problems = refreshed(*self._anew(), self.cache, retune=retune, progress=progress)
-            self._swap(replace(after, position=max(after.position, self.snapshot.position)), why="refresh")
+        with self._held.turn():
+            fresh = len(self._held.entries())
+            after, self.problems = refreshed(*versions.anew(self._held), self.cache, retune=retune, progress=progress)
+            self.lacking = {}  # what is learnt anew has asked every encoder for everything
+            self._held.swap(replace(after, position=max(after.position, self.snapshot.position)), why="refresh")
             if self.folder is not None:
                 runs.release(self.folder)
-            self._unsaved = [e for e in self._unsaved if e.position > self.snapshot.position]
+            self._held.unsaved = [e for e in self._held.unsaved if e.position > self.snapshot.position]
             return fresh
-
-    def _anew(self) -> tuple[Snapshot, list[Entry]]:
-        """What a full refresh starts from: the tables, and the whole log as it stands now."""
-        if self._log is None:  # in memory, what was learnt is not kept beside
-            return self.snapshot, self._entries()
-        return unlogged(self.snapshot), self._log.read(self.snapshot.base)
 
     # --- versions -------------------------------------------------------------------------------------------------
 
@@ -598,45 +360,16 @@ class Engine:
         compares it with the present version, and once it answers they count as live ones. `full` reads the log from its
         beginning and fits everything again, otherwise the models alone go on. Takes no lock, so that writers go on.
         """
-        now = self.snapshot
-        fresh = self._entries()
+        now, fresh = self.snapshot, self._held.entries()
         cut = len(fresh) - min(int(len(fresh) * share), most)
-        learnt, asked = fresh[:cut], fresh[cut:]
-        begun, problems = now, list[Problem]()
-        if told is not None or hidden:
-            begun, problems = taken_in(
-                now, told or Catalog(Ids([]), {}), self.cache, hidden=hidden, documents=documents
-            )
-        end = learnt[-1].position if learnt else now.position
-        if full:
-            whole = [] if self._log is None else [e for e in self._log.read(now.base) if e.position <= end]
-            after, more = refreshed(unlogged(begun), whole, self.cache)
-            after, problems = replace(after, position=max(after.position, end)), [*problems, *more]
-        else:
-            after = updated(begun, learnt)
-        self.problems = problems
-        shutil.rmtree(place, ignore_errors=True)
-        snapshots.write(_celled(Live(snapshots.placed(after))), place)
-        verdict = self.judge(place, asked, bounds=bounds)
-        version = runs.Version(
-            "", time.time(), "refresh" if full else "update", "kept" if verdict.passed else "refused", after.position,
-            self.version, verdict.reasons, verdict.figures,
+        after, self.problems = versions.learnt(
+            self._held, now, fresh[:cut], self.cache, full=full, told=told, hidden=hidden, documents=documents
         )  # fmt: skip
-        return verdict, version
+        return versions.weighed(self._held, after, place, fresh[cut:], full=full, bounds=bounds)
 
     def judge(self, place: Path, asked: Sequence[Entry] = (), *, bounds: Bounds | None = None) -> Verdict:
         """Whether the snapshot at `place` may answer in place of the present version; `asked` are the newest events."""
-        present = self._live
-        try:
-            candidate = Live(snapshots.read(place))
-        except SnapshotError as error:
-            return Verdict(False, (str(error),), {})
-        size = {name: snapshots.size(folder) for name, folder in (("candidate", place), ("present", self._place()))}
-        return judged(
-            present, candidate, asked, lambda user, after: self._entries(after, user), sizes=size,
-            end=self._log.end if self._log is not None else present.position + len(self._unsaved),
-            bounds=bounds or Bounds(),
-        )  # fmt: skip
+        return versions.judge(self._held, place, asked, bounds=bounds)
 
     def adopt(self, place: Path, version: Version) -> str:
         """The candidate at `place` answers from now on, with whatever was told of items meanwhile; returns its name.
@@ -644,18 +377,7 @@ class Engine:
         **Raises** SnapshotError where it cannot be read, or another version came since it was begun: somebody may have
         been forgotten, so it is not taken. Answers go on: they hold the version that they began with.
         """
-        folder = self._folder()
-        candidate = snapshots.read(place)
-        live = self._live
-        ready = Live(carried(candidate, live.snapshot), version.of).warmed()
-        with self._writing, runs.locked(folder):
-            if runs.current(folder).name != version.of or self._live.name != version.of:
-                raise SnapshotError(f"{place}: made from version {version.of}, which no longer answers; learn again")
-            if self._live is not live:  # an item was added while this one was made ready
-                ready = Live(carried(candidate, self._live.snapshot)).warmed()
-            name = runs.promote(place, folder, version)
-            self._live = ready.named(name)
-        return name
+        return versions.adopt(self._held, place, version)
 
     def versions(self) -> runs.History:
         """The history of the run's versions, oldest first."""
@@ -667,8 +389,8 @@ class Engine:
 
     def refused(self, version: Version) -> None:
         """Notes in the history why a candidate does not answer."""
-        with runs.locked(self._folder()):
-            runs.note(self._folder(), replace(version, name="", state="refused"))
+        with runs.locked(self._held.home):
+            runs.note(self._held.home, replace(version, name="", state="refused"))
 
     def rollback(self, to: str | None = None) -> str:
         """The version before answers again (or the one named); returns the name under which it does.
@@ -677,17 +399,7 @@ class Engine:
         is marked, and from now on none is made without being asked for (`refresh`): it would be learnt anew from the
         same events. **Raises** UnknownId where there is none to go back to.
         """
-        folder = self._folder()
-        with self._writing, self._turn():
-            here, told = self._live.name, runs.history(folder)
-            name = to or _before(here, runs.kept(folder), told)
-            if name is None or name not in runs.kept(folder):
-                there = ", ".join(kept for kept in runs.kept(folder) if kept != here) or "none"
-                raise UnknownId(f"no version {to or 'before this one'} to go back to; there are: {there}")
-            after = carried(snapshots.read(folder / "snapshots" / name), self.snapshot)
-            runs.withdraw(folder, here, {"since": time.time(), "why": f"rollback from {here} to {name}"})
-            self._swap(after, why="rollback", of=name)
-            return self.version
+        return versions.rollback(self._held, to)
 
     @staticmethod
     def mend(folder: Path | str, to: str) -> None:
@@ -698,169 +410,36 @@ class Engine:
 
     def release(self) -> None:
         """Versions may be made again without being asked for."""
-        with runs.locked(self._folder()):
-            runs.release(self._folder())
+        with runs.locked(self._held.home):
+            runs.release(self._held.home)
 
     def follow(self) -> bool:
         """Takes up the version that another process made current; returns whether there was one."""
-        folder = self._folder()
-        if runs.current(folder).name == self._live.name:
-            return False
-        with self._writing, self._turn():
-            return True
+        return versions.follow(self._held)
 
     def drift(self, most: int = 10_000) -> dict[str, float]:
         """How far what people do now is from what the version has learnt: see evaluate/drift.py."""
-        live = self._live
-        return drift(live.snapshot, self._entries(live.snapshot.position)[-most:])
-
-    def _folder(self) -> Path:
-        if self.folder is None:
-            raise SnapshotError("this run is in memory alone and has one version; save it first")
-        return self.folder
-
-    def _place(self) -> Path | None:
-        return self.folder / "snapshots" / self._live.name if self.folder is not None else None
-
-    def _upon_its_log(self, log: Store, *, fresh: bool) -> None:
-        """**Raises** SnapshotError for a log that ends before what the snapshot has read; where there was none (it was moved
-        away), a `fresh` one is gone on with, which the history tells."""
-        try:
-            if log.end < self.snapshot.position and not fresh:
-                raise SnapshotError(
-                    f"{log.place}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
-                    "restore the newest, or move it away to start an empty log"
-                )
-            if log.end < self.snapshot.position:
-                with self._writing, runs.locked(self._folder()):
-                    self._swap(_based(self.snapshot, 0), why="another log")
-        except BaseException:
-            log.close()
-            raise
+        live = self._held.live
+        return drift(live.snapshot, self._held.entries(live.snapshot.position)[-most:])
 
     def forget(self, user: str, *, progress: Progress = silent) -> None:
         """Erase a person: from the log, from the tables, and from what was learnt (all is learnt anew without them).
 
         The old snapshots are deleted. Source files outside the run are yours to clean.
         """
-        with self._writing, self._turn():
-            known = user in self.snapshot.user_ids or bool(self._entries(0, user))
+        with self._held.turn():
+            known = user in self.snapshot.user_ids or bool(self._held.entries(0, user))
             if not known:
                 self.snapshot.user_ids.row(user, what="user")
-            if self._log is not None:
-                self._log.erase(user)
-            self._unsaved = [entry for entry in self._unsaved if entry.user != user]
-            after, self.problems = forgotten(self.snapshot, user, self._entries(), self.cache, progress=progress)
-            self._swap(after, only=True, why="forget")
-
-    def _swap(
-        self, snapshot: Snapshot, *, only: bool = False, keep: bool = True, why: str = "", of: str = ""
-    ) -> None:  # fmt: skip
-        if why in ("refresh", "forget"):  # what is learnt anew has asked every encoder for everything
+            if self._held.log is not None:
+                self._held.log.erase(user)
+            self._held.unsaved = [entry for entry in self._held.unsaved if entry.user != user]
+            after, self.problems = forgotten(self.snapshot, user, self._held.entries(), self.cache, progress=progress)
             self.lacking = {}
-        before, after = self._live, Live(snapshot)
-        if snapshot.model is before.model:  # items were hidden or shown, nothing else
-            after.__dict__.update(
-                {name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__}
-            )
-        snapshot, name = _celled(after), before.name
-        if self.folder is not None and keep:
-            name = runs.keep(snapshot, self.folder, only=only, why=why, of=of)
-        live = Live(snapshot, name)
-        live.__dict__.update(after.__dict__ | {"snapshot": snapshot, "name": name})
-        if before.warm:  # whoever asks must not wait for tables
-            live.warmed()
-        self._live = live
+            self._held.swap(after, only=True, why="forget")
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:
         """One learner a run, in any process. **Raises** BlockingIOError where there is one."""
-        with runs.locked(self._folder(), "learning", wait=False):
+        with runs.locked(self._held.home, "learning", wait=False):
             yield
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Behind the run's lock, upon the newest snapshot: another process may have written one meanwhile."""
-        if self.folder is None:
-            yield
-            return
-        with runs.locked(self.folder):
-            newest = runs.current(self.folder)
-            if newest.name != self._live.name:
-                self._live = Live(carried(snapshots.read(newest), self._live.snapshot, newer=False), newest.name)
-            yield
-
-    def _entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:
-        after = self.snapshot.position if after is None else after
-        if self._log is not None:
-            return self._log.read(after, user=user)
-        return [e for e in self._unsaved if e.position > after and user in (None, e.user)]
-
-
-def _celled(live: Live) -> Snapshot:
-    """The snapshot with the cells by which it is searched: whoever opens it need not find them again."""
-    index = live.index
-    return replace(live.snapshot, cells=index.cell if isinstance(index, Cells) else None)
-
-
-@lru_cache(maxsize=4096)
-def _parsed(line: str) -> Rule:
-    return parse_rule(line)
-
-
-def _joined(name: str, usual: Sequence[Any], asked: Any) -> tuple[Any, ...]:
-    """What the recipe says and what is asked. **Raises** RecipeError for a single word in the place of a list."""
-    if isinstance(asked, str):
-        raise RecipeError(f"query: {name} is the single word {asked!r}; give a list of them")
-    return (*usual, *asked)
-
-
-def _rule(rule: Rule | str) -> Rule:
-    return _parsed(rule) if isinstance(rule, str) else rule
-
-
-def _based(snapshot: Snapshot, end: int) -> Snapshot:
-    """The snapshot upon another log that has come to `end`: all its events are its own, none is looked up there."""
-    return replace(snapshot, events=replace(snapshot.events, logged=None), position=end, base=end)
-
-
-def _before(name: str, kept: Sequence[str], told: runs.History) -> str | None:
-    """The newest kept version before one that nobody went back from, and that this one does not restore."""
-    here = told.of(name)
-    left = [line.name for line in told.versions if line.state == "withdrawn"]
-    back = here.of if here is not None and here.why == "rollback" else ""
-    return next((k for k in reversed(kept) if k < name and k not in left and (not back or k < back)), None)
-
-
-def _refuse_events(report: Report) -> None:
-    """**Raises** DataError where a table of items says who did what, and nothing of what an item is."""
-    for file, columns in report.taken.items():
-        names = list(columns)
-        person = find(names, [word for word in USER_IDS if word != "id"])
-        deed = find(names, (*ROLES["kind"], *ROLES["time"], *RATINGS))
-        told = any(
-            role.startswith(("title", "text", *MEDIA, "vector")) and plain(name) not in ROLES["text"]
-            for name, role in columns.items()
-        )
-        if person and deed and not told:
-            raise DataError(
-                f"{file}: no column of items beside the id, but {person!r} and {deed!r}: this is a table of events; "
-                "note it with: sensorium observe RUN --events FILE"
-            )
-
-
-def _with_known(report: Report, known: Sequence[str]) -> Report:
-    """The report of added items, with those whose ids were known already."""
-    notes = report.notes
-    if known:
-        ids = "id" if len(known) == 1 else "ids"
-        notes = (*notes, f"{len(known):,} {ids} known already: what they say stays as it was, such as {known[0]!r}")
-    return replace(report, counts={**report.counts, "known": len(known)}, notes=notes)
-
-
-def _entry(event: Mapping[str, Any]) -> Entry:
-    known = ("user", "item", "kind", "time", "value", "text", "key")
-    unknown = [name for name in event if name not in known]
-    if unknown or "user" not in event or "item" not in event:
-        raise DataError(f"event {dict(event)!r}: give user and item, and of {', '.join(known[2:])} what there is")
-    return Entry(**{"kind": "view", "time": time.time(), **event})

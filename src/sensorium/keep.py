@@ -14,9 +14,8 @@ Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 def backup(run: Run, file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Write a run, its version and its store, to one file; it may be served meanwhile."""
     from sensorium.backup import backup
-    from sensorium.engine import store_of
     from sensorium.feedback.open import opened
-    from sensorium.runs import current
+    from sensorium.runs import current, store_of
 
     current(run)
     with closing(opened(store_of(run))) as store:
@@ -30,7 +29,7 @@ def restore(
 ) -> None:
     """Make a run of a backup; nothing is left of a damaged one."""
     from sensorium.backup import restore
-    from sensorium.engine import store_of
+    from sensorium.runs import store_of
 
     restore(file, run, store_of(run))
     print(f"{file} is the run {run}.  Next:  sensorium serve {run}")
@@ -41,10 +40,9 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
 ) -> None:  # fmt: skip
     """Write items, people, events, journals and the names of keys as tables."""
-    from sensorium.engine import store_of
     from sensorium.feedback.open import opened
     from sensorium.moving import exported
-    from sensorium.runs import current
+    from sensorium.runs import current, store_of
 
     current(run)
     with closing(opened(store_of(run))) as store:
@@ -54,10 +52,9 @@ def export(
 
 def import_(run: Run, folder: Annotated[Path, typer.Argument(help="What sensorium export wrote.")]) -> None:
     """Put exported tables into the store of a run; a running service takes them up."""
-    from sensorium.engine import store_of
     from sensorium.feedback.open import opened
     from sensorium.moving import imported
-    from sensorium.runs import current
+    from sensorium.runs import current, store_of
 
     current(run)
     with closing(opened(store_of(run))) as store:

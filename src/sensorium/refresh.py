@@ -60,6 +60,11 @@ def unlogged(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, events=events, position=snapshot.base)
 
 
+def based(snapshot: Snapshot, end: int) -> Snapshot:
+    """The snapshot upon another log that has come to `end`: all its events are its own, none is looked up there."""
+    return replace(snapshot, events=replace(snapshot.events, logged=None), position=end, base=end)
+
+
 def refreshed(
     snapshot: Snapshot, entries: Sequence[Entry], cache: Path, *, retune: bool = False, progress: Progress = silent
 ) -> tuple[Snapshot, list[Problem]]:

@@ -51,6 +51,12 @@ class History:
         return next((version for version in reversed(self.versions) if version.name == name and name), None)
 
 
+def store_of(folder: Path) -> Path | str:
+    """Where the events of a run are: as `$SENSORIUM_STORE` says, `{run}` in it being the name of its folder; else with it."""
+    chosen = os.environ.get("SENSORIUM_STORE")
+    return chosen.replace("{run}", folder.resolve().name) if chosen else folder / "log.sqlite"
+
+
 def current(folder: Path) -> Path:
     """The folder of the current snapshot. **Raises** SnapshotError where there is no run, or its name is damaged.
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sensorium.engine import Found
+    from sensorium.engine import Engine, Found
     from sensorium.rank.query import Ranking
 
 
 FIRST = 5  # rejected rows, missing files and contents left out that a command names; the rest is counted
+
+
+def done(engine: Engine, **told: Any) -> None:
+    """The last line of --json."""
+    told["problems"] = [str(problem) for problem in engine.problems]
+    print(json.dumps({"stage": "done", **told}, ensure_ascii=False))
 
 
 def training(summary: dict[str, Any]) -> None:

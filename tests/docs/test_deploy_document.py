@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorium import cli
+from sensorium import operate
 from sensorium.serve import guards, service
 from sensorium.serve.app import Serving
 from sensorium.serve.keys import GROUPS
@@ -22,7 +22,7 @@ UNIT = re.search(r"^```ini\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[1]  # ty
 
 
 def test_its_options_are_those_of_the_command() -> None:
-    known = {"--" + name.replace("_", "-") for name in inspect.signature(cli.serve).parameters}
+    known = {"--" + name.replace("_", "-") for name in inspect.signature(operate.serve).parameters}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
     assert len(named) > 10
     assert named <= known

@@ -113,6 +113,13 @@ class Shard:
         self._count = count
 
 
+def default_cache() -> Path:
+    """Where encodings are kept: `$SENSORIUM_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("SENSORIUM_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "sensorium"
+
+
 class Cache:
     """All shards under one folder; with no folder, a cache that lasts as long as the process.
 
