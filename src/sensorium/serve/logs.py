@@ -72,7 +72,7 @@ def listen(level: str, stream: TextIO | None = None) -> logging.Handler:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("WARNING")
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # whoever configured it before gave it handlers of its own
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # by its own configuration they have handlers
         other = logging.getLogger(name)
         other.handlers.clear()
         other.propagate = True
