@@ -5,7 +5,7 @@
 Makes a run once (kept in the folder): clustered vectors of 128 numbers, people who like a few clusters, items with a
 category, a brand and a price; content nearness blended with implicit factorisation; for every person events in the log
 after the snapshot. Then starts `sensorium serve` and asks for recommendations of random people with two filters and
-diversity: first a request every 1/rate seconds whatever the server does (latency counts from when a request was due),
+diversity (without learning, and a log of warnings): first a request every 1/rate seconds whatever the server does (latency counts from when a request was due),
 then 16 connections that ask again as soon as they are answered. Adds to benchmarks/results/serve_load.json.
 """
 
@@ -273,7 +273,19 @@ def started(run: Path, port: int, first: dict[str, Any]) -> tuple[subprocess.Pop
     """A server, and the seconds from its start to its first answer."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sensorium.cli", "serve", str(run), "--port", str(port), "--log-level", "warning"]
+        [
+            sys.executable,
+            "-m",
+            "sensorium.cli",
+            "serve",
+            str(run),
+            "--port",
+            str(port),
+            "--log-level",
+            "warning",
+            "--learn-every",
+            "0",
+        ]  # the live events must stay live
     )
     while True:
         try:
