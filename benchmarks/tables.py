@@ -171,6 +171,7 @@ def measured(
                 done["bars"].append(bar("content: the lower end of the paired lead over ids alone", low, 0))
         return done
 
+    table.recipe = recipe  # type: ignore[attr-defined]  # for further seeds (seeds.py)
     return table
 
 
