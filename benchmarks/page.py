@@ -69,6 +69,11 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n![{metrics[-1]}, drawn](benchmarks/{name}.svg)\n"
     yield f"`{done.get('ours', 'auto')}` kept: {first.get('chose', first['model'])}. Tuning and every fit it tried are in its seconds.\n"
     yield from bars(done)
+    if "again" in done:  # the chosen settings fitted by other seeds (seeds.py)
+        again = done["again"]
+        told = ", ".join(f"{m} {again['mean'][m]:.4f} ± {again['deviation'][m]:.4f}" for m in metrics)
+        yield f"The chosen settings fitted by {len(again['seeds'])} seeds (`python benchmarks/seeds.py {name}`): {told}.\n"
+        yield from bars(again)
 
 
 STYLE = """svg{background:#fff}text{font:12.5px system-ui,sans-serif;fill:#1c2430}.a{fill:#5b6675;font-size:11.5px}
