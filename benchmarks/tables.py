@@ -316,7 +316,7 @@ TABLES: Mapping[str, Callable[[Path, Sequence[int], bool], dict[str, Any]]] = {
         "sports-graph", given("amazon-sports-graph"), peers=LARGE, content=False, apart=True, settings=UNORDERED
     ),
     "gowalla": measured("gowalla", given("gowalla"), peers=LARGE, content=False, settings={"use": ("graph", "ials")}),
-    "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True, settings=UNORDERED),
+    "tiktok": measured("tiktok", tiktok, peers=FULL, apart=True, settings={"use": (*UNORDERED["use"], "lightgcn")}),
     "movielens-1m": measured(
         "movielens-1m", given("movielens-1m", items=True, users=True), peers=FULL, settings=UNORDERED
     ),
