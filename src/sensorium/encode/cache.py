@@ -125,7 +125,7 @@ class Cache:
 
     >>> cache = Cache(None)
     >>> vectors = cache.vectors("an encoder", 2)
-    >>> vectors.put(bytes(16), np.array([1, 2], np.float32)); vectors.get(bytes(16)).tolist()
+    >>> kept = vectors.put(bytes(16), np.array([1, 2], np.float32)); vectors.get(bytes(16)).tolist()
     [1.0, 2.0]
     """
 
@@ -198,9 +198,10 @@ class Kept:
         found = self._refused.get(key) if len(self._refused) else None
         return None if found is None else found.rstrip(b"\0").decode(errors="ignore")
 
-    def put(self, key: bytes, vector: Floats) -> None:
-        """Keep a vector."""
+    def put(self, key: bytes, vector: Floats) -> Floats:
+        """Keep a vector; gives what is kept."""
         self._vectors.put(key, np.ascontiguousarray(vector, "<f4").tobytes())
+        return vector
 
     def refuse(self, key: bytes, reason: str) -> None:
         """Keep the reason of a refusal."""
@@ -212,7 +213,47 @@ class Kept:
         self._refused.flush()
 
 
-def take(kept: Kept, keys: Sequence[bytes]) -> tuple[Mapping[bytes, Floats], list[bytes]]:
+class KeptTogether:
+    """Vectors of several encoders that are made in one pass, side by side: known where all of them are."""
+
+    def __init__(self, parts: Sequence[Kept], sizes: Sequence[int]) -> None:
+        self._parts = tuple(zip(parts, side_by_side(sizes)))
+
+    def get(self, key: bytes) -> Floats | None:
+        """The vectors of a content digest, or None where one is missing."""
+        found = [part.get(key) for part, _ in self._parts]
+        some = [one for one in found if one is not None]
+        return np.concatenate(some) if len(some) == len(found) else None
+
+    def refusal(self, key: bytes) -> str | None:
+        """Why one of the encoders refused the content, or None."""
+        return next((reason for part, _ in self._parts if (reason := part.refusal(key)) is not None), None)
+
+    def put(self, key: bytes, vector: Floats) -> Floats:
+        """Keep what is missing; gives what is kept: a part that was known stays, to the last bit."""
+        found = [(part, part.get(key), vector[columns]) for part, columns in self._parts]
+        return np.concatenate([part.put(key, made) if known is None else known for part, known, made in found])
+
+    def refuse(self, key: bytes, reason: str) -> None:
+        """Keep the reason of a refusal."""
+        for part, _ in self._parts:
+            part.refuse(key, reason)
+
+
+Keeps = Kept | KeptTogether
+
+
+def side_by_side(sizes: Sequence[int]) -> list[slice]:
+    """The columns of vectors of these sizes in one.
+
+    >>> side_by_side([2, 3])
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+    return [slice(end - size, end) for end, size in zip(ends, sizes)]
+
+
+def take(kept: Keeps, keys: Sequence[bytes]) -> tuple[Mapping[bytes, Floats], list[bytes]]:
     """The vectors known for some keys, and the keys that have none; each key once, in order."""
     found: dict[bytes, Floats] = {}
     missing: list[bytes] = []

@@ -17,6 +17,7 @@ from sensorium.arrays import Floats
 from sensorium.encode import wire
 
 FEATURES, SIDE = 1280, 224
+MIDDLE, MIDDLE_SIDE, MIDDLE_OUTPUT = 112, 14, "_blocks.10.sum"  # the last map before the strides end
 # repeats, kernel, stride, expansion, channels in, channels out
 STAGES = (
     (1, 3, 1, 1, 32, 16),
@@ -39,7 +40,8 @@ def read_weights(path: str) -> dict[str, Floats]:
 
 
 def graph(weights: Mapping[str, Floats]) -> bytes:
-    """The network as an ONNX file: pixels (B, 3, 224, 224) → features (B, 1280), classes (B, 1000) as logits."""
+    """The network as an ONNX file: pixels (B, 3, 224, 224) → features (B, 1280), classes (B, 1000) as logits,
+    and the map of block 10, (B, 112, 14, 14)."""
     made = _Graph(weights)
     x = made.convolution("pixels", "_conv_stem", "_bn0", stride=2, side=SIDE)
     side, block = SIDE // 2, 0
@@ -59,7 +61,11 @@ def graph(weights: Mapping[str, Floats]) -> bytes:
     made.weight("_fc.weight", weights["_fc.weight"])
     made.weight("_fc.bias", weights["_fc.bias"])
     made.add("Gemm", ["features", "_fc.weight", "_fc.bias"], "classes", transB=1)
-    outputs = [wire.value_info("features", ["batch", FEATURES]), wire.value_info("classes", ["batch", 1000])]
+    outputs = [
+        wire.value_info("features", ["batch", FEATURES]),
+        wire.value_info("classes", ["batch", 1000]),
+        wire.value_info(MIDDLE_OUTPUT, ["batch", MIDDLE, MIDDLE_SIDE, MIDDLE_SIDE]),
+    ]
     return wire.model(made.nodes, made.weights, [wire.value_info("pixels", ["batch", 3, SIDE, SIDE])], outputs)
 
 

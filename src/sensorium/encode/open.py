@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, TEXT, VECTOR, VIDEO, WORDS
+from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, LOOK, TEXT, VECTOR, VIDEO, WORDS
 from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
 from sensorium.encode.audio import YamnetEncoder
 from sensorium.encode.encoder import Encoder
@@ -14,6 +14,7 @@ from sensorium.encode.given import GivenEncoder
 from sensorium.encode.hub import HubAudioEncoder, HubImageEncoder
 from sensorium.encode.hubtext import HubTextEncoder
 from sensorium.encode.image import EfficientNetEncoder
+from sensorium.encode.look import LookEncoder
 from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
 from sensorium.encode.remote import RemoteTextEncoder
 from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
@@ -32,6 +33,7 @@ ENCODERS: Mapping[str, Mapping[str, type]] = {
     VIDEO: {"frames": VideoSettings},
     ATTRIBUTES: {"table": AttributeSettings},
     WORDS: {"tfidf": WordSettings},
+    LOOK: {"efficientnet": LookEncoder},
 }
 
 # By what stands after the colon: `image = "hub:google/siglip-base-patch16-224"`, `text = "onnx:model.onnx"`.
@@ -86,6 +88,26 @@ def open_words(catalog: Catalog, choice: Mapping[str, Choice] | None = None) -> 
     settings = _open(WORDS, choice.get(WORDS) or next(iter(ENCODERS[WORDS])))
     encoder = None if settings is None else WordEncoder.fit(present, settings)
     return {WORDS: encoder} if encoder is not None and encoder.vocabulary else {}
+
+
+def open_look(
+    catalog: Catalog, choice: Mapping[str, Choice] | None = None, opened: Mapping[str, Encoder] | None = None
+) -> dict[str, Encoder]:
+    """The encoder of how a catalogue's pictures look, beside that of what they show (which is in `opened`, if at all).
+
+    Pictures that another encoder than the default takes, or none, have it only where the recipe names it.
+    """
+    choice = choice or {}
+    image = (opened or {}).get(IMAGE)
+    shown = image if isinstance(image, EfficientNetEncoder) else None
+    if not any(content is not None for content in catalog.content.get(IMAGE, ())):
+        return {}
+    if LOOK not in choice and shown is None:
+        return {}
+    encoder = _open(LOOK, choice.get(LOOK) or next(iter(ENCODERS[LOOK])))
+    if encoder is None:
+        return {}
+    return {LOOK: LookEncoder(shown) if shown is not None and encoder == LookEncoder() else encoder}
 
 
 def _video(settings: VideoSettings, choice: Mapping[str, Choice]) -> VideoEncoder:

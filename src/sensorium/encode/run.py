@@ -15,10 +15,11 @@ import numpy as np
 
 from sensorium.arrays import Floats, digest, slices
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import Attributes, Content, Media, Ready, Text
+from sensorium.data.content import IMAGE, LOOK, Attributes, Content, Media, Ready, Text
 from sensorium.data.vectors import Vectors
-from sensorium.encode.cache import Cache, Kept, take
+from sensorium.encode.cache import Cache, Keeps, KeptTogether, side_by_side, take
 from sensorium.encode.encoder import Encoder, Progress, silent
+from sensorium.encode.look import Both, LookEncoder
 from sensorium.encode.pool import Passing
 from sensorium.encode.streams import Streams
 from sensorium.errors import DataError, MediaError, SensoriumError
@@ -64,17 +65,41 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
     views: dict[str, Vectors] = {}
     problems: list[Problem] = []
     computed: dict[str, int] = {}
-    for modality, encoder in encoders.items():
+    for encoder, parts in _passes(encoders):
         column = catalog.content.get(read_by(encoder), [None] * len(catalog))
         units = [(row, one) for row, content in enumerate(column) if content is not None for one in _single(content)]
         if getattr(encoder, "uncached", False) or (units and isinstance(units[0][1], Ready)):
-            found, size = _direct(encoder, units, catalog, problems), encoder.size
+            found, sizes = _direct(encoder, units, catalog, problems), [encoder.size]
         else:
-            size = cache.size_of(encoder.fingerprint, functools.partial(getattr, encoder, "size"))
-            found, computed[modality] = _cached(encoder, units, catalog, cache, size, problems, progress)
-        views[modality] = _averaged(units, found, (len(catalog), size), encoder.fingerprint)
+            sizes = [cache.size_of(one.fingerprint, functools.partial(getattr, one, "size")) for one in parts.values()]
+            keeps = [cache.vectors(one.fingerprint, size) for one, size in zip(parts.values(), sizes)]
+            kept = keeps[0] if len(keeps) == 1 else KeptTogether(keeps, sizes)
+            found, count = _cached(encoder, units, catalog, cache, kept, sum(sizes), problems, progress)
+            computed |= dict.fromkeys(parts, count)
+        for (modality, one), columns in zip(parts.items(), side_by_side(sizes)):
+            views[modality] = _averaged(units, found, columns, len(catalog), one.fingerprint)
     cache.flush()
-    return Encoded(views, tuple(problems), computed)
+    return Encoded(views, tuple(_once(problems, encoders)), computed)
+
+
+def _once(problems: Sequence[Problem], encoders: Mapping[str, Encoder]) -> Iterator[Problem]:
+    """The problems, what is told of a file once: a second view of it fails for the same reason as the first."""
+    again = {m for m, encoder in encoders.items() if read_by(encoder) != m}
+    told = {(problem.item, problem.file, problem.reason) for problem in problems if problem.modality not in again}
+    for problem in problems:
+        if problem.modality not in again or (problem.item, problem.file, problem.reason) not in told:
+            yield problem
+
+
+def _passes(encoders: Mapping[str, Encoder]) -> Iterator[tuple[Encoder, Mapping[str, Encoder]]]:
+    """What is run, and the encoders whose vectors it gives side by side: a second view comes with the first where it can."""
+    look = encoders.get(LOOK)
+    both = Both(look) if isinstance(look, LookEncoder) and encoders.get(IMAGE) == look.sees else None
+    for modality, encoder in encoders.items():
+        if both is None or modality not in (IMAGE, LOOK):
+            yield encoder, {modality: encoder}
+        elif modality == IMAGE:
+            yield both, {IMAGE: encoder, LOOK: both.look}
 
 
 def read_by(encoder: Encoder) -> str:
@@ -93,12 +118,13 @@ def _single(content: Content) -> Sequence[Content]:
     return [content]
 
 
-def _averaged(units: Units, found: Found, shape: tuple[int, int], fingerprint: str) -> Vectors:
-    values = np.zeros(shape, np.float32)
-    times = np.zeros(shape[0], np.int64)
+def _averaged(units: Units, found: Found, columns: slice, rows: int, fingerprint: str) -> Vectors:
+    """The vectors by row, of each its `columns`."""
+    values = np.zeros((rows, columns.stop - columns.start), np.float32)
+    times = np.zeros(rows, np.int64)
     for (row, _), vector in zip(units, found):
         if vector is not None:
-            values[row] += vector
+            values[row] += vector[columns]
             times[row] += 1
     several = times > 1
     values[several] /= times[several, None]
@@ -122,11 +148,11 @@ def _cached(
     units: Units,
     catalog: Catalog,
     cache: Cache,
+    kept: Keeps,
     size: int,
     problems: list[Problem],
     progress: Progress,
 ) -> tuple[Found, int]:
-    kept = cache.vectors(encoder.fingerprint, size)
     stage = f"encode {encoder.modality}"
     keys: list[bytes] = []
     contents: dict[bytes, Content] = {}
@@ -192,7 +218,7 @@ def _todo(order: Sequence[bytes], done: Set[bytes], together: int) -> list[bytes
 def _kept(
     encoder: Encoder,
     contents: Mapping[bytes, Content],
-    kept: Kept,
+    kept: Keeps,
     known: Set[bytes],
     cache: Cache,
     progress: Callable[[int], None],
@@ -207,7 +233,7 @@ def _kept(
                 if isinstance(made, MediaError) and not isinstance(made, Passing):
                     kept.refuse(key, str(made))
             elif key not in known:
-                kept.put(key, made)
+                made = kept.put(key, made)
             yield key, made
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 cache.flush()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sensorium.arrays import digest
-from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, TEXT, VECTOR, VIDEO, WORDS
+from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, LOOK, TEXT, VECTOR, VIDEO, WORDS
 from sensorium.data.events import Events
 from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError, ShapeError
@@ -16,7 +16,7 @@ from sensorium.fuse.fusion import Views
 from sensorium.fuse.whiten import Whitening, whitening
 from sensorium.settings import nearest
 
-MODALITIES = (ATTRIBUTES, AUDIO, IMAGE, TEXT, VIDEO, WORDS, "reviews")
+MODALITIES = (ATTRIBUTES, AUDIO, IMAGE, LOOK, TEXT, VIDEO, WORDS, "reviews")
 
 
 @dataclass(frozen=True)

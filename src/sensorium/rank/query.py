@@ -20,6 +20,7 @@ MODALITIES = (
     "video",
     "attributes",
     "words",
+    "look",
 )  # that a request may weigh; ready vectors besides
 STRONGEST = 10.0  # deviations that a boost may add, or take: beyond, it is a rule
 _RULE = re.compile(r"\s*([^<>=!|]+?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
