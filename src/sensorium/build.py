@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import ATTRIBUTES, LOOK, TEXT, WORDS, Text
+from sensorium.data.content import ATTRIBUTES, LOOK, TEXT, TOKENS, WORDS, Text
 from sensorium.data.events import Events, Fold
 from sensorium.data.ids import Ids
 from sensorium.data.readers import Dataset, read
@@ -178,8 +178,11 @@ def fused(
     views = {modality: view for modality, view in views.items() if view.present.any()}
     if not views:
         views = {"none": Vectors.absent(events.items, 1, "none")}
-    model = fusion.fit(views, events, rng=np.random.default_rng(seed))
-    return model, Features(model.fuse(views), views, people, model.blocks, reviews.vectors if reviews else None)
+    sights = {modality: view for modality, view in views.items() if modality != TOKENS}  # names are no directions
+    if not sights:
+        sights = {"none": Vectors.absent(events.items, 1, "none")}
+    model = fusion.fit(sights, events, rng=np.random.default_rng(seed))
+    return model, Features(model.fuse(sights), views, people, model.blocks, reviews.vectors if reviews else None)
 
 
 def remembering(capacity: int = 2) -> Fuse:
@@ -253,7 +256,7 @@ def people_space(views: Views, seed: int) -> tuple[FusionModel | None, Vectors |
 
 def aligned(views: Views, events: Events, seed: int, variants: Sequence[Views] = ()) -> Aligner | None:
     """The space in which words find pictures, sounds and clips; None where there are no words, or nothing else."""
-    views = {m: view for m, view in views.items() if m not in (WORDS, LOOK)}  # texts and pictures again
+    views = {m: view for m, view in views.items() if m not in (WORDS, LOOK, TOKENS)}  # texts and pictures again
     others = [m for m, view in views.items() if m != TEXT and view.present.any()]
     if TEXT not in views or not views[TEXT].present.any() or not others:
         return None
@@ -310,4 +313,4 @@ def newest(events: Events, seed: int, kinds: Mapping[str, float]) -> Fold | None
 
 def _fitted(encoders: Mapping[str, Encoder]) -> dict[str, Encoder]:
     """The encoders that learnt something from the catalogue: they must be saved, the others are found by name."""
-    return {modality: encoder for modality, encoder in encoders.items() if modality in (ATTRIBUTES, WORDS)}
+    return {modality: encoder for modality, encoder in encoders.items() if modality in (ATTRIBUTES, WORDS, TOKENS)}

@@ -94,7 +94,7 @@ FUSIONS = Classes(
     align="fuse.align:Align",
 )
 HEAVIEST = 1000.0  # what one event may weigh at most, for or against its item
-MODALITIES = ("text", "image", "audio", "video", "attributes", "words", "look")
+MODALITIES = ("text", "image", "audio", "video", "attributes", "words", "look", "tokens")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.arrays import best, unit
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import LOOK, TEXT, WORDS, Content, Media, Text
+from sensorium.data.content import LOOK, TEXT, TOKENS, WORDS, Content, Media, Text
 from sensorium.data.ids import Ids
 from sensorium.encode.cache import Cache
 from sensorium.encode.encoder import silent
@@ -46,7 +46,7 @@ def search(
         return _alike(live, modality, content, k, cache, patience)
     asked = live.aligner.project(modality, _encoded(live, modality, content, cache, patience)).values[0]
     scores = np.full((len(live.views), len(live.catalog)), -np.inf, np.float32)
-    names = [modality for modality in live.views if modality not in (WORDS, LOOK)]  # texts and pictures again
+    names = [modality for modality in live.views if modality not in (WORDS, LOOK, TOKENS)]  # texts and pictures again
     for place, name in enumerate(names):
         near, present = _projected(live, name)
         # A modality's cosines are compared with its own usual ones: words lie nearer to words than to any picture.

@@ -11,6 +11,7 @@ from sensorium.arrays import Floats
 TEXT, IMAGE, AUDIO, VIDEO, ATTRIBUTES = "text", "image", "audio", "video", "attributes"
 WORDS = "words"  # which words a text has: a second view of what is told as text
 LOOK = "look"  # how a picture looks: a second view of what is shown as picture
+TOKENS = "tokens"  # the words of a text as numbers, which fusion leaves out: for models that learn what words are worth
 VECTOR = "vector:"  # a modality that comes as vectors is named "vector:" + its column
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, LOOK, TEXT, VECTOR, VIDEO, WORDS
+from sensorium.data.content import ATTRIBUTES, AUDIO, IMAGE, LOOK, TEXT, TOKENS, VECTOR, VIDEO, WORDS
 from sensorium.encode.attributes import AttributeEncoder, AttributeSettings
 from sensorium.encode.audio import YamnetEncoder
 from sensorium.encode.encoder import Encoder
@@ -18,6 +18,7 @@ from sensorium.encode.look import LookEncoder
 from sensorium.encode.onnx import OnnxAudioEncoder, OnnxImageEncoder
 from sensorium.encode.remote import RemoteTextEncoder
 from sensorium.encode.text import MultilingualEncoder, OnnxTextEncoder
+from sensorium.encode.tokens import TokenEncoder
 from sensorium.encode.video import VideoEncoder, VideoSettings
 from sensorium.encode.words import WordEncoder, WordSettings
 from sensorium.errors import RecipeError
@@ -34,6 +35,7 @@ ENCODERS: Mapping[str, Mapping[str, type]] = {
     ATTRIBUTES: {"table": AttributeSettings},
     WORDS: {"tfidf": WordSettings},
     LOOK: {"efficientnet": LookEncoder},
+    TOKENS: {"hashed": TokenEncoder},  # the one that is left out unless it is asked for
 }
 
 # By what stands after the colon: `image = "hub:google/siglip-base-patch16-224"`, `text = "onnx:model.onnx"`.
@@ -79,15 +81,18 @@ def open_encoders(catalog: Catalog, choice: Mapping[str, Choice] | None = None) 
 def open_words(catalog: Catalog, choice: Mapping[str, Choice] | None = None) -> dict[str, Encoder]:
     """The encoder of the words of a catalogue's texts, beside that of their sense; learnt from the catalogue.
 
-    A catalogue in which no word stands in two texts has none, and neither has one of which the texts are left out.
+    A catalogue in which no word stands in two texts has none, and neither has one of which the texts are left out. Their
+    tokens are there where the choice says so.
     """
     choice = choice or {}
     present = [content for content in catalog.content.get(TEXT, ()) if content is not None]
+    tokens = _open(TOKENS, choice[TOKENS]) if present and TOKENS in choice else None
+    found = {} if tokens is None else {TOKENS: tokens}
     if not present or (WORDS not in choice and TEXT in choice and _open(TEXT, choice[TEXT]) is None):
-        return {}
+        return found
     settings = _open(WORDS, choice.get(WORDS) or next(iter(ENCODERS[WORDS])))
     encoder = None if settings is None else WordEncoder.fit(present, settings)
-    return {WORDS: encoder} if encoder is not None and encoder.vocabulary else {}
+    return {WORDS: encoder, **found} if encoder is not None and encoder.vocabulary else found
 
 
 def open_look(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
 
 from sensorium.arrays import Floats, Rows
+from sensorium.data.content import TOKENS
 from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import ShapeError
 from sensorium.models.choose import PEOPLE
-from sensorium.models.model import Features
+from sensorium.models.model import Features, Model
+from sensorium.models.taught import Taught, TaughtModel
 from sensorium.settings import INF, within
 from sensorium.train.loop import best_epoch, reproducible
 from sensorium.train.ranking import rank_targets
 
 WARMTHS = (0.0, 1.0, 4.0, 16.0)  # that validation tries
+FORETOLD = 0.15  # what the aligner foretells of an item counts so much beside what words have learnt
 MATCHES = tuple(step / 20 for step in range(21))
+SPREADS = tuple(
+    step / 10 for step in range(1, 41)
+)  # the same where words are learnt; with 0 new items would have no order
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class ColdAligner:
     `match` says how far their spread is brought to the crowd's: 0 not at all, 1 wholly (in the exponent). Validation
     takes the largest under which the targets that people knew before lose at most the share `concession` of their NDCG@10
     when cold items join the list.
+
+    Where the texts stand as tokens too (`[encode] tokens = "hashed"`), items that nobody has met are ranked by what `taught`
+    has learnt from people about words, and stand among the others `match` times as far apart as those do; validation may
+    refuse it. This is no dot product, so such a model is asked in full.
 
     With more than `exact` items the softmax has `negatives` samples and the logQ correction. Training is bounded by
     `work`, in 10¹² multiply-adds, not by a clock, so that the same data give the same model on a slow machine.
@@ -61,15 +71,28 @@ class ColdAligner:
     exact: int = 5_000
     negatives: int = 2_048
     work: float = 4.0
+    taught: Taught = field(default_factory=Taught)
 
     def __post_init__(self) -> None:
         within(
             self, size=(1, 4096), l2=(1e-6, INF), warmth=(0, INF), decay=(0, 1), epochs=(0, INF), cold=(0, 1),
-            contrast=(0, INF), moments=(0, INF), match=(0, 2), concession=(0, 1), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
+            contrast=(0, INF), moments=(0, INF), match=(0, 4), concession=(0, 1), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
         )  # fmt: skip
 
-    def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ColdAlignerModel:
+    def fit(
+        self, events: Events, features: Features, *, rng: np.random.Generator
+    ) -> ColdAlignerModel | TaughtAlignerModel:
         """Ridge, then `epochs` of refinement or what `work` allows. With 0 epochs it is the closed form alone."""
+        if not self._reads(features):
+            return self._aligned(events, features, rng)
+        aligner = replace(self, match=0.0)._aligned(events, features, rng)
+        return TaughtAlignerModel(aligner, self.taught.fit(events, features, rng=rng), self.match)
+
+    def _reads(self, features: Features) -> bool:
+        """Whether words are learnt: there are tokens, and epochs to learn them in."""
+        return self.taught.epochs > 0 and TOKENS in features.views and bool(features.views[TOKENS].present.any())
+
+    def _aligned(self, events: Events, features: Features, rng: np.random.Generator) -> ColdAlignerModel:
         from sensorium.models.coldaligner_training import Training
 
         with reproducible(rng):
@@ -88,13 +111,13 @@ class ColdAligner:
         """
         from sensorium.models.coldaligner_training import Training
 
-        def value(model: ColdAlignerModel) -> float:
+        def value(model: Model) -> float:
             return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
 
         start, height = self, -1.0
         for size in (self.size // 4, self.size):
             settings = replace(self, size=max(size, 1))
-            reached = value(replace(settings, epochs=0).fit(fold.train, features, rng=np.random.default_rng(0)))
+            reached = value(replace(settings, epochs=0)._aligned(fold.train, features, np.random.default_rng(0)))
             if reached > height:
                 height, start = reached, settings
         with reproducible(rng):
@@ -111,32 +134,45 @@ class ColdAligner:
             reached = value(replace(kept, decay=best.decay, warmth=warmth))
             if reached > height:
                 height, best = reached, replace(best, warmth=warmth)
-        return best if fold.candidates is None else replace(best, match=best._fair(fold, fold.candidates, features))
+        if fold.candidates is None:
+            return best  # nobody is asked for what is new, so nothing can be said of words or `match`
+        taught = self.taught.fit(fold.train, features, rng=rng) if self._reads(features) else None
+        if taught is None or value(taught) <= height:
+            taught, best = None, replace(best, taught=replace(self.taught, epochs=0))
+        return replace(best, match=best._fair(fold, fold.candidates, features, taught))
 
-    def _fair(self, fold: Fold, cold: Rows, features: Features) -> float:
+    def _fair(self, fold: Fold, cold: Rows, features: Features, taught: TaughtModel | None) -> float:
         """The largest `match` that keeps the concession: one event of each person is hidden, and asked for with and
-        without the cold items of the fold in the list. **Cost** one fit, and a ranking for each step of a bisection.
+        without the cold items of the fold in the list. `taught` has seen the hidden events, but only cold items are ranked by it.
+
+        **Cost** one fit, and a ranking for each step of a bisection.
         """
         hidden = one_each(fold.train)
         inner, asked = fold.train.take(~hidden), fold.train.take(hidden)
         warm = np.setdiff1d(np.unique(inner.item).astype(np.int64), cold)
-        model = replace(self, match=0.0).fit(inner, features, rng=np.random.default_rng(0))
+        aligner = replace(self, match=0.0)._aligned(inner, features, np.random.default_rng(0))
 
-        def value(model: ColdAlignerModel, candidates: Rows) -> float:
+        def matched(match: float) -> Model:
+            if taught is not None:
+                return TaughtAlignerModel(aligner, taught, match)
+            return aligner.stretched(aligner.apart**match)
+
+        def value(model: Model, candidates: Rows) -> float:
             return rank_targets(
                 model.score, Fold(inner, asked, candidates), features.people, most=2 * PEOPLE
             ).ndcg()  # fmt: skip
 
-        least = value(model, warm) * (1 - self.concession)
+        least = value(aligner, warm) * (1 - self.concession)
         everything = np.union1d(warm, cold)
-        low, high = 0, len(MATCHES)
+        steps = MATCHES if taught is None else SPREADS
+        low, high = 0, len(steps)
         while high - low > 1:
             middle = (low + high) // 2
-            if value(model.stretched(model.apart ** MATCHES[middle]), everything) >= least:
+            if value(matched(steps[middle]), everything) >= least:
                 low = middle
             else:
                 high = middle
-        return MATCHES[low]
+        return steps[low]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +250,45 @@ class ColdAlignerModel:
             self, placed=np.concatenate([self.placed, placed]).astype(np.float32),
             spoken=np.concatenate([self.spoken, spoken]).astype(np.float32),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TaughtAlignerModel:
+    """Known items as the aligner scores them; the others by `taught`, brought to a person's own scale.
+
+    Scores are measured, person by person, by their mean and spread over the known items: where `taught`, and the aligner by
+    content alone (`FORETOLD`), put a new item among those, there it stands, `match` times as far from the mean.
+    """
+
+    aligner: ColdAlignerModel
+    taught: TaughtModel
+    match: float
+
+    def score(self, histories: Histories, candidates: Rows | None = None) -> Floats:
+        """**Shapes** (B, C). **Cost** that of all known items, however few are asked for."""
+        known = self.aligner.rows
+        new = np.setdiff1d(np.arange(len(self.aligner.placed)), known)
+        people = self.aligner.user_vectors(histories)
+        out = people @ self.aligner.item_vectors().T
+        if len(known) and len(new):
+            away = _among(self.taught.score(histories), known, new)
+            away += np.float32(FORETOLD) * _among(people @ self.aligner.placed.T, known, new)
+            scores = out[:, known]
+            out[:, new] = scores.mean(1, keepdims=True) + np.float32(self.match) * scores.std(1, keepdims=True) * away
+        return out if candidates is None else out[:, candidates]
+
+    def extended(self, features: Features) -> TaughtAlignerModel:
+        """New items are what their content says."""
+        if len(features.items) == len(self.aligner.placed):
+            return self
+        return replace(self, aligner=self.aligner.extended(features), taught=self.taught.extended(features))
+
+
+def _among(scores: Floats, known: Rows, new: Rows) -> Floats:
+    """How many standard deviations of the known items' scores each new one stands from their mean. **Shapes** (B, N)."""
+    some = scores[:, known]
+    spread = np.maximum(some.std(1, keepdims=True), np.float32(1e-6))
+    return np.asarray((scores[:, new] - some.mean(1, keepdims=True)) / spread, np.float32)
 
 
 def one_each(events: Events) -> np.ndarray:
