@@ -180,6 +180,8 @@ def _with_pins(
     pool: Candidates, scores: Floats, rows: Sequence[int], model: Model, history: Histories
 ) -> tuple[Candidates, Floats]:
     """The candidates with the pinned rows among them, which a large catalogue's sources may not have named."""
+    if not rows:
+        return pool, scores
     lacking = np.setdiff1d(np.array(rows, np.int64), pool.rows)
     if not len(lacking):
         return pool, scores

@@ -90,7 +90,7 @@ def test_cells_are_the_same_each_time_and_from_what_is_saved(world):
     np.testing.assert_array_equal(cells_of(tables).cell, cells.cell)
     again = cells_by(tables, cells.cell)
     np.testing.assert_array_equal(again.rows, cells.rows)
-    np.testing.assert_array_equal(again.tables[0].wide, cells.tables[0].wide)
+    np.testing.assert_array_equal(again.tables[0].centres, cells.tables[0].centres)
     grown = cells_by(tables, cells.cell[:-50])  # the last fifty are new
     assert len(grown) == len(cells)
     assert np.mean(grown.cell[-50:] == cells.cell[-50:]) > 0.8

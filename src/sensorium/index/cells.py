@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,6 @@ TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
 HEAVY = 16  # cells next to a history whose items are looked at, twice as many items as are usual at the most
-FIRST = 200  # cells that are looked at before the others are put in order
 LEAST, SHARE = 1000, 0.01  # items that are scored: at least so many, and this share of all
 
 
@@ -31,17 +31,17 @@ class Table:
     """One table of item vectors, and what its cells say of it.
 
     **Shapes** values (I, D), and `close` the same cell by cell, unless that would be too much to hold; present (I,), None
-    where all are; centres (G, D): means of the cells; around (D, D): the covariance of an item about its cell's mean;
-    wide (D + 2, G): the centres, what `around` is to be multiplied with for each cell, and 1; total (D,), square (D, D):
-    Σ v and Σ v vᵀ over all items.
+    where all are; centres (G, D): means of the cells; spread (G,): the mean squared distance of an item from its cell's mean,
+    in the usual one; around (D, D): the covariance of an item about its cell's mean; total (D,), square (D, D): Σ v and
+    Σ v vᵀ over all items.
     """
 
     values: Floats
     close: Floats | None
     present: NDArray[np.bool_] | None
     centres: Floats
+    spread: Floats
     around: Floats
-    wide: Floats
     total: Floats
     square: Floats
 
@@ -68,6 +68,11 @@ class Cells:
     def __len__(self) -> int:
         return len(self.cell)
 
+    @cached_property
+    def sizes(self) -> Floats:
+        """How many items each cell holds (G,)."""
+        return np.diff(self.start).astype(np.float32)
+
     @property
     def most(self) -> int:
         """How many items a search should score."""
@@ -80,33 +85,110 @@ class Cells:
         `most` allowed items are found: a filter that keeps little is searched far, one that keeps fewer than twice as
         many completely. **Cost** (G + most) · N · D operations.
         """
-        own = np.unique(own)
-        inside = (np.diff(self.start) - np.bincount(self.cell[own], minlength=len(self.start) - 1)).astype(np.float32)
-        worth, scales = np.zeros(len(inside), np.float32), []
-        for pull, table in zip(pulls, self.tables, strict=True):
-            scores, centre, spread = _over_cells(self, pull, table, own, inside)
-            scales.append((centre, spread))
-            worth += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
-        rows, places, complete = self._visited(worth, keep, most)
-        total = np.zeros(len(rows), np.float32)
-        for pull, table, (centre, spread) in zip(pulls, self.tables, scales, strict=True):
-            scores = _of_items(pull, table, rows, places)
-            total += scores if pull.share is None else np.float32(pull.share * spread) * (scores - np.float32(centre))
-        return Found(rows, total, tuple(scales), complete)
-
-    def _visited(self, worth: Floats, keep: NDArray[np.bool_], most: int) -> tuple[Rows, Rows, bool]:
-        """The allowed rows of the worthiest cells, `most` or somewhat more; their places; and whether these are all."""
         from sensorium.index.cells_kernels import gathered
 
-        if np.count_nonzero(keep) <= 2 * most:  # cells are of all items: of few that a filter keeps they say little
+        own = np.unique(own)
+        inside = self.sizes.copy()
+        np.subtract.at(inside, self.cell[own], 1)
+        sides = [_side(pull, table, own) for pull, table in zip(pulls, self.tables, strict=True)]
+        for side in sides:
+            side.ask_cells(self, inside, own)
+        # Cells are of all items: of few that a filter keeps they say little.
+        complete = np.count_nonzero(keep) <= 2 * most
+        if complete:
             places = np.flatnonzero(keep)
-            return self.rows[places], places, True
-        for first in (FIRST, len(worth)):  # few cells nearly always do, and to sort all takes as long as to score them
-            order = np.argpartition(-worth, first)[:first] if first < len(worth) else np.arange(len(worth))
-            rows, places = gathered(order[np.argsort(-worth[order])], self.start, self.rows, keep, most)
-            if len(rows) >= most:
-                break
-        return rows, places, False
+            rows = self.rows[places]
+        else:
+            worth = _together(sides, [side.of_cells for side in sides])
+            rows, places = gathered(worth, self.start, self.rows, keep, most)
+        total = _together(sides, [side.of_items(rows, places) for side in sides])
+        return Found(rows, total, tuple(side.scale for side in sides), complete)
+
+
+def _together(sides: Sequence[_Near | _Along], scores: Sequence[Floats]) -> Floats:
+    """The scores of all pulls, each on its scale."""
+    total = np.zeros(len(scores[0]), np.float32)
+    for side, own in zip(sides, scores, strict=True):
+        share, (centre, spread) = side.pull.share, side.scale
+        total += own if share is None else np.float32(share * spread) * (own - np.float32(centre))
+    return total
+
+
+def _side(pull: Pull, table: Table, own: Rows) -> _Near | _Along:
+    return _Near(pull, table) if pull.sharpness else _Along(pull, table, own)
+
+
+class _Along:
+    """A product with one vector, for which the mean and the deviation of the scores of all items but `own` are exact."""
+
+    def __init__(self, pull: Pull, table: Table, own: Rows) -> None:
+        self.pull, self.table = pull, table
+        self.person = pull.weights @ pull.vectors
+        self._mine = (table.values[own] @ self.person).astype(np.float64)
+
+    def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
+        """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
+        count = max(float(inside.sum()), 1.0)
+        mean = (float(self.table.total @ self.person) - float(self._mine.sum())) / count
+        square = float(self.person @ self.table.square @ self.person) - float(self._mine @ self._mine)
+        self.of_cells = self.table.centres @ self.person
+        self.scale = _scale(mean, square / count, self.of_cells)
+
+    def of_items(self, rows: Rows, places: Rows) -> Floats:
+        """Scores of some items."""
+        from sensorium.index.cells_kernels import along
+
+        table = self.table
+        return along(*((table.values, rows) if table.close is None else (table.close, places)), self.person)
+
+
+class _Near:
+    """A nearness. Its mean and deviation take an item to lie about its cell's mean as a Gaussian does, for which
+    E exp(s·y·v) = exp(s·y·c + s²/2 · yᵀAy), and E of two such factors is the product of theirs times exp(s² · yᵀAz); but for
+    the few cells that matter most.
+    """
+
+    def __init__(self, pull: Pull, table: Table) -> None:
+        self.pull, self.table = pull, table
+        self.asked = pull.vectors * np.float32(pull.sharpness)
+
+    def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
+        """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
+        from sensorium.index.cells_kernels import heaviest, near_cells
+
+        table, weights, sharpness = self.table, self.pull.weights, self.pull.sharpness
+        pairs = (self.asked @ table.around) @ self.asked.T
+        both = np.outer(weights, weights) * np.exp(np.minimum(pairs, 20))
+        half = np.float32(0.5) * pairs.diagonal()
+        self.of_cells, squares = near_cells(table.centres, table.spread, self.asked, half, sharpness, weights, both)
+        squares *= inside
+        sums = self.of_cells * inside
+        # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
+        most = 2 * HEAVY * max(len(cells) // len(inside), 16)
+        looked, rows, places, others = heaviest(squares, cells.start, cells.rows, own, HEAVY, most)
+        seen = self.of_items(rows, places)
+        seen *= others
+        count = max(float(inside.sum()), 1.0)
+        mean = float(sums.sum() - sums[looked].sum() + seen.sum()) / count
+        self.scale = _scale(mean, float(squares.sum() - squares[looked].sum() + seen @ seen) / count, self.of_cells)
+
+    def of_items(self, rows: Rows, places: Rows) -> Floats:
+        """Scores of some items."""
+        from sensorium.index.cells_kernels import near_items
+
+        table, pull = self.table, self.pull
+        at = (table.values, rows) if table.close is None else (table.close, places)
+        scores = near_items(*at, self.asked, pull.sharpness, pull.weights)
+        if table.present is not None:
+            scores[~table.present[rows]] = 0
+        return scores
+
+
+def _scale(mean: float, square: float, scores: Floats) -> tuple[float, float]:
+    """A mean and 1 ÷ the deviation, 0 where there is none."""
+    deviation = np.sqrt(max(square - mean * mean, 0.0))
+    alive = deviation > 1e-6 * max(float(np.abs(scores).max(initial=0)), 1e-30)
+    return mean, float(1 / deviation) if alive else 0.0
 
 
 def cells_of(tables: Sequence[Floats], *, count: int = 0, seed: int = 0) -> Cells:
@@ -144,94 +226,60 @@ def cells_by(tables: Sequence[Floats], cell: NDArray[np.int32]) -> Cells:
     known = [table[: len(cell)] for table in tables]
     rows = np.argsort(cell, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(cell))]).astype(np.int64)
-    if len(cell) == items:
-        return Cells(tuple(_table(values, rows, start) for values in tables), cell, start, rows)
+    sums = [_Sums.of(table, rows, start) for table in known]
     weights = [_weight(table) for table in known]
-    centres = np.concatenate([w * _table(t, rows, start).centres for w, t in zip(weights, known, strict=True)], axis=1)
-    fresh = np.concatenate([w * table[len(cell) :] for w, table in zip(weights, tables, strict=True)], axis=1)
-    return cells_by(tables, np.concatenate([cell, _nearest(fresh, centres)]))
+    centres = np.concatenate([w * one.centres for w, one in zip(weights, sums, strict=True)], axis=1)
+    if len(cell) < items:
+        fresh = np.concatenate([w * table[len(cell) :] for w, table in zip(weights, tables, strict=True)], axis=1)
+        return cells_by(tables, np.concatenate([cell, _nearest(fresh, centres)]))
+    return Cells(tuple(one.table() for one in sums), cell, start, rows)
 
 
-def _table(values: Floats, rows: Rows, start: Rows) -> Table:
-    """What the cells say of one table."""
-    size, sizes = values.shape[1], np.diff(start)
-    close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
-    present = np.ones(len(values), bool)
-    centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
-    square = np.zeros((size, size))
-    begin = 0
-    while begin < len(sizes):  # some whole cells at a time
-        end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
-        here = values[rows[start[begin] : start[end]]]
-        if close is not None:
-            close[start[begin] : start[end]] = here
-        squares = np.einsum("ij,ij->i", here, here)
-        present[rows[start[begin] : start[end]]] = squares > 0
-        square += here.T @ here
-        filled = begin + np.flatnonzero(sizes[begin:end])
-        if len(filled):
-            centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
-            lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
-        begin = end
-    between = (centres.T * sizes) @ centres.astype(np.float64)
-    around = (square - between) / max(len(values), 1)
-    spread = np.maximum(lengths - np.einsum("ij,ij->i", centres, centres), 0) / max(float(np.trace(around)), 1e-30)
-    return Table(
-        values, close, None if present.all() else present, centres, around.astype(np.float32),
-        np.vstack([centres.T, spread.astype(np.float32), np.ones(len(sizes), np.float32)]),
-        (sizes @ centres.astype(np.float64)).astype(np.float32), square.astype(np.float32),
-    )  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What one look at a table's vectors says. **Shapes** centres (G, D) of the cells; lengths (G,): the mean squared length there."""
 
+    values: Floats
+    close: Floats | None
+    present: NDArray[np.bool_]
+    centres: Floats
+    lengths: NDArray[np.float64]
+    sizes: Rows
+    square: NDArray[np.float64]
 
-def _over_cells(cells: Cells, pull: Pull, table: Table, own: Rows, inside: Floats) -> tuple[Floats, float, float]:
-    """The mean score of each cell's items (G,), and the mean and 1 ÷ deviation of the scores of all items but `own`.
+    @classmethod
+    def of(cls, values: Floats, rows: Rows, start: Rows) -> _Sums:
+        size, sizes = values.shape[1], np.diff(start)
+        close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
+        present = np.ones(len(values), bool)
+        centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
+        square = np.zeros((size, size))
+        begin = 0
+        while begin < len(sizes):  # some whole cells at a time
+            end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
+            here = values[rows[start[begin] : start[end]]]
+            if close is not None:
+                close[start[begin] : start[end]] = here
+            squares = np.einsum("ij,ij->i", here, here)
+            present[rows[start[begin] : start[end]]] = squares > 0
+            square += here.T @ here
+            filled = begin + np.flatnonzero(sizes[begin:end])
+            if len(filled):
+                centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
+                lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
+            begin = end
+        return cls(values, close, present, centres, lengths, sizes, square)
 
-    Of a product the two are exact. Of nearness they take an item to lie about its cell's mean as a Gaussian does, for
-    which E exp(s·y·v) = exp(s·y·c + s²/2 · yᵀAy), and E of two such factors is the product of theirs times exp(s² · yᵀAz);
-    but for the few cells that matter most.
-    """
-    count = max(float(inside.sum()), 1.0)
-    if not pull.sharpness:
-        person = pull.weights @ pull.vectors
-        mine = (table.values[own] @ person).astype(np.float64)
-        mean = (float(table.total @ person) - float(mine.sum())) / count
-        square = float(person @ table.square @ person) - float(mine @ mine)
-        scores = table.centres @ person
-    else:
-        s = np.float32(pull.sharpness)
-        turned = pull.vectors @ table.around
-        pairs = s * s * (turned @ pull.vectors.T)
-        asked = np.empty((len(pairs), pull.vectors.shape[1] + 2), np.float32)
-        np.multiply(pull.vectors, s, out=asked[:, :-2])
-        asked[:, -2], asked[:, -1] = np.float32(0.5) * pairs.diagonal(), -s
-        near = asked @ table.wide
-        np.exp(near, out=near)
-        scores = pull.weights @ near
-        both = np.outer(pull.weights, pull.weights) * np.exp(np.minimum(pairs, 20))
-        squares = np.einsum("ng,ng->g", both @ near, near) * inside
-        sums = scores * inside
-        # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
-        sizes = np.diff(cells.start)
-        heavy = np.argpartition(-squares, HEAVY)[:HEAVY] if len(squares) > HEAVY else np.arange(len(squares))
-        heavy = heavy[np.cumsum(sizes[heavy]) <= 2 * HEAVY * max(len(cells) // len(sizes), 16)]
-        places = np.repeat(cells.start[heavy] - np.cumsum(sizes[heavy]) + sizes[heavy], sizes[heavy])
-        places += np.arange(len(places))
-        rows = cells.rows[places]
-        seen = _of_items(pull, table, rows, places).astype(np.float64)
-        seen[np.isin(rows, own)] = 0
-        mean = (float(sums.sum()) - float(sums[heavy].sum()) + float(seen.sum())) / count
-        square = float(squares.sum()) - float(squares[heavy].sum()) + float(seen @ seen)
-    deviation = np.sqrt(max(square / count - mean * mean, 0.0))
-    alive = deviation > 1e-6 * max(float(np.abs(scores).max(initial=0)), 1e-30)
-    return scores, mean, float(1 / deviation) if alive else 0.0
-
-
-def _of_items(pull: Pull, table: Table, rows: Rows, places: Rows) -> Floats:
-    items = table.values.take(rows, axis=0) if table.close is None else table.close.take(places, axis=0)
-    scores = pull.scores(items)
-    if pull.sharpness and table.present is not None:
-        scores[~table.present[rows]] = 0
-    return scores
+    def table(self) -> Table:
+        """The table, with what its cells say of it."""
+        centres, sizes = self.centres.astype(np.float64), self.sizes
+        around = (self.square - (centres.T * sizes) @ centres) / max(len(self.values), 1)
+        usual = max(float(np.trace(around)), 1e-30)
+        spread = np.maximum(self.lengths - np.einsum("ij,ij->i", centres, centres), 0) / usual
+        return Table(
+            self.values, self.close, None if self.present.all() else self.present, self.centres, spread.astype(np.float32),
+            around.astype(np.float32), (sizes @ centres).astype(np.float32), self.square.astype(np.float32),
+        )  # fmt: skip
 
 
 def _weight(table: Floats) -> np.float32:

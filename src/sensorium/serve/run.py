@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sensorium.arrays import one_blas_thread
 from sensorium.errors import RecipeError
 from sensorium.serve.app import Serving, application, loopback
 from sensorium.serve.guards import Guards
@@ -45,6 +46,7 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
                 encoder_seconds=serving.encoder_seconds, schedule=serving.schedule,
             )  # fmt: skip
             opened.callback(services[name].close)
+        opened.enter_context(one_blas_thread())  # answers are small products: threads would wait for each other
         keyed = any(service.keys.any for service in services.values())
         serving.checked(keyed)
         doors = _doors(serving)
@@ -52,7 +54,7 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
             opened.callback(door.close)
         app = application(services, serving, traces=traces, hosts=loopback(serving, keyed))
         servers = [(_server(app, serving, context), door) for door, context in doors]
-        opened.pop_all()  # from here on the servers close them
+        opened.pop_all()  # from here on the servers close them, and one thread it stays
     with asyncio.Runner(loop_factory=_loop()) as runner:
         whole = runner.run(_served(app, servers, serving))
         if traces is not None:
