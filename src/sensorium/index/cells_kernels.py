@@ -40,47 +40,39 @@ def powers(x: Floats) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def drawn(values: Floats, at: Rows) -> Floats:
-    """Some rows of a table, one after the other."""
-    out = np.empty((len(at), values.shape[1]), np.float32)
-    for i in range(len(at)):
-        out[i] = values[at[i]]
-    return out
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
 def near_cells(
     centres: Floats, spread: Floats, asked: Floats, half: Floats, sharpness: float, weights: Floats, both: Floats
 ) -> tuple[Floats, Floats]:
     """What a nearness is worth in each cell: the mean of its scores there, and that of their squares.
 
-    **Shapes** centres (G, D), spread (G,), asked (N, D): the history's vectors times the sharpness; half (N,): half of each
-    one's variance in a cell of spread 1; weights (N,), both (N, N): the weights of each pair → (G,), (G,).
+    **Shapes** centres (D, G), so that the product runs along memory; spread (G,), asked (N, D): the history's vectors times
+    the sharpness; half (N,): half of each one's variance in a cell of spread 1; weights (N,), both (N, N): the weights of
+    each pair → (G,), (G,).
     """
-    near = np.dot(centres, asked.T)
-    for c in range(len(centres)):
-        for n in range(len(asked)):
-            near[c, n] += half[n] * spread[c] - F(sharpness)
+    near = np.dot(asked, centres)
+    for n in range(len(asked)):
+        for c in range(len(spread)):
+            near[n, c] += half[n] * spread[c] - F(sharpness)
     powers(near.reshape(-1))
-    paired = np.dot(near, both)
-    means, squares = np.zeros(len(centres), np.float32), np.zeros(len(centres), np.float32)
-    for c in range(len(centres)):
-        for n in range(len(asked)):
-            means[c] += weights[n] * near[c, n]
-            squares[c] += paired[c, n] * near[c, n]
+    paired = np.dot(both, near)
+    means, squares = np.zeros(len(spread), np.float32), np.zeros(len(spread), np.float32)
+    for n in range(len(asked)):
+        for c in range(len(spread)):
+            means[c] += weights[n] * near[n, c]
+            squares[c] += paired[n, c] * near[n, c]
     return means, squares
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def near_items(values: Floats, at: Rows, asked: Floats, sharpness: float, weights: Floats) -> Floats:
-    """Σ weight · exp(asked · v − sharpness) for some rows of a table (C,)."""
-    near = np.dot(drawn(values, at), asked.T)
+def near_items(values: Floats, asked: Floats, sharpness: float, weights: Floats) -> Floats:
+    """Σ weight · exp(asked · v − sharpness) for some vectors. **Shapes** values (C, D), asked (D, N), weights (N,) → (C,)."""
+    near = np.dot(values, asked)
     flat = near.reshape(-1)
     for i in range(len(flat)):
         flat[i] -= F(sharpness)
     powers(flat)
-    out = np.zeros(len(at), np.float32)
-    for c in range(len(at)):
+    out = np.zeros(len(values), np.float32)
+    for c in range(len(values)):
         for n in range(len(weights)):
             out[c] += weights[n] * near[c, n]
     return out

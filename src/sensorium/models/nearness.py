@@ -13,7 +13,7 @@ from sensorium.models.choose import PEOPLE
 from sensorium.models.model import Features
 from sensorium.train.ranking import Score, asked, rank_targets
 
-MEMORY = 1 << 30  # bytes of cosines held at once; fewer people are asked where they would take more
+MEMORY = 5 << 29  # bytes of cosines held at once; fewer people are asked where they would take more
 
 
 @dataclass(frozen=True, eq=False)
