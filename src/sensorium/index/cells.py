@@ -22,7 +22,7 @@ BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
-HEAVY = 16  # cells next to a history whose items are looked at, twice as many items as are usual at the most
+HEAVY = 4  # cells next to a history whose items are looked at, twice as many items as are usual at the most
 LEAST, SHARE = 1000, 0.01  # items that are scored: at least so many, and this share of all
 
 
@@ -158,19 +158,15 @@ class _Near:
         from sensorium.index.cells_kernels import heaviest, near_cells
 
         table, weights, sharpness = self.table, self.pull.weights, self.pull.sharpness
-        pairs = (self.asked @ table.around) @ self.asked.T
-        both = np.outer(weights, weights) * np.exp(np.minimum(pairs, 20))
-        half = np.float32(0.5) * pairs.diagonal()
-        self.of_cells, squares = near_cells(table.centres, table.spread, self.asked, half, sharpness, weights, both)
-        squares *= inside
-        sums = self.of_cells * inside
+        asked = self.asked, sharpness, weights
+        self.of_cells, squares = near_cells(table.centres, table.spread, table.around, inside, *asked)
         # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
         most = 2 * HEAVY * max(len(cells) // len(inside), 16)
         looked, rows, places, others = heaviest(squares, cells.start, cells.rows, own, HEAVY, most)
         seen = self.of_items(rows, places)
         seen *= others
         count = max(float(inside.sum()), 1.0)
-        mean = float(sums.sum() - sums[looked].sum() + seen.sum()) / count
+        mean = float(self.of_cells @ inside - self.of_cells[looked] @ inside[looked] + seen.sum()) / count
         self.scale = _scale(mean, float(squares.sum() - squares[looked].sum() + seen @ seen) / count, self.of_cells)
 
     def of_items(self, rows: Rows, places: Rows) -> Floats:

@@ -41,25 +41,35 @@ def powers(x: Floats) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def near_cells(
-    centres: Floats, spread: Floats, asked: Floats, half: Floats, sharpness: float, weights: Floats, both: Floats
+    centres: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, sharpness: float, weights: Floats
 ) -> tuple[Floats, Floats]:
-    """What a nearness is worth in each cell: the mean of its scores there, and that of their squares.
+    """What a nearness is worth in each cell: the mean of its scores there; and the sum of their squares.
 
-    **Shapes** centres (D, G), so that the product runs along memory; spread (G,), asked (N, D): the history's vectors times
-    the sharpness; half (N,): half of each one's variance in a cell of spread 1; weights (N,), both (N, N): the weights of
-    each pair → (G,), (G,).
+    **Shapes** centres (D, G), so that the product runs along memory; spread (G,), around (D, D), inside (G,): how many items
+    count; asked (N, D): the history's vectors times the sharpness; weights (N,) → (G,), (G,).
     """
+    pairs = np.dot(np.dot(asked, around), asked.T)
     near = np.dot(asked, centres)
     for n in range(len(asked)):
+        half = F(0.5) * pairs[n, n]
         for c in range(len(spread)):
-            near[n, c] += half[n] * spread[c] - F(sharpness)
+            near[n, c] += half * spread[c] - F(sharpness)
     powers(near.reshape(-1))
-    paired = np.dot(both, near)
+    for n in range(len(asked)):
+        for m in range(len(asked)):
+            pairs[n, m] = min(pairs[n, m], F(20))
+    powers(pairs.reshape(-1))
+    for n in range(len(asked)):
+        for m in range(len(asked)):
+            pairs[n, m] *= weights[n] * weights[m]
+    paired = np.dot(pairs, near)
     means, squares = np.zeros(len(spread), np.float32), np.zeros(len(spread), np.float32)
     for n in range(len(asked)):
         for c in range(len(spread)):
             means[c] += weights[n] * near[n, c]
             squares[c] += paired[n, c] * near[n, c]
+    for c in range(len(spread)):
+        squares[c] *= inside[c]
     return means, squares
 
 

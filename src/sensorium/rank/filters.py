@@ -14,6 +14,7 @@ from sensorium.rank.query import Rule, number_of
 from sensorium.settings import nearest
 
 Mask = NDArray[np.bool_]
+Bits = NDArray[np.uint8]  # eight items a byte
 MASK_BYTES = 64 * 1024 * 1024  # of the masks of rules that are kept
 
 
@@ -29,7 +30,7 @@ def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *,
 class Masks:
     """Which items each rule keeps, worked out once a rule: shops ask the same few again and again.
 
-    `order` (I,): the rows in another order than their own, in which the masks then stand. **Cost** a byte an item and
+    `order` (I,): the rows in another order than their own, in which the masks then stand. **Cost** a bit an item and
     rule, `MASK_BYTES` at most; the rule that was first worked out goes first.
     """
 
@@ -41,15 +42,17 @@ class Masks:
         if order is not None:
             self.place = np.empty(items, np.int64)
             self.place[order] = np.arange(items)
-        self.shown = np.ones(items, bool)
-        self.shown[self._placed(np.fromiter(hidden, np.int64))] = False
-        self._known: dict[Rule, Mask] = {}
+        shown = np.ones(items, bool)
+        shown[self._placed(np.fromiter(hidden, np.int64))] = False
+        self._shown = np.packbits(shown)
+        self._known: dict[Rule, Bits] = {}
 
     def allowed(self, rules: Sequence[Rule], without: Rows, besides: Sequence[int] = ()) -> Mask:
         """The items (I,) that are shown, fulfil every rule and are not among the rows `without`; and those `besides`."""
-        keep = self.shown.copy()
+        bits = self._shown
         for rule in rules:
-            keep &= self._kept(rule)
+            bits = bits & self._kept(rule)
+        keep = np.unpackbits(bits, count=self.items).view(bool)
         keep[self._placed(without)] = False
         if besides:
             keep[self._placed(np.asarray(besides, np.int64))] = True
@@ -59,15 +62,15 @@ class Masks:
         """A mask in the order of the rows."""
         return keep if self.place is None else keep[self.place]
 
-    def _kept(self, rule: Rule) -> Mask:
-        mask = self._known.get(rule)
-        if mask is None:
+    def _kept(self, rule: Rule) -> Bits:
+        bits = self._known.get(rule)
+        if bits is None:
             mask = fulfilled(rule, self.columns, self.items)
-            mask = mask if self.order is None else mask[self.order]
-            while self._known and (len(self._known) + 1) * self.items > MASK_BYTES:
+            bits = np.packbits(mask if self.order is None else mask[self.order])
+            while self._known and (len(self._known) + 1) * len(bits) > MASK_BYTES:
                 self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
-            self._known[rule] = mask
-        return mask
+            self._known[rule] = bits
+        return bits
 
     def _placed(self, rows: Rows) -> Rows:
         return rows if self.place is None else self.place[rows]
