@@ -22,7 +22,7 @@ BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
-HEAVY = 4  # cells next to a history whose items are looked at, twice as many items as are usual at the most
+HEAVY = 16  # cells next to a history whose items are looked at, twice as many items as are usual at the most
 LEAST, SHARE = 1000, 0.01  # items that are scored: at least so many, and this share of all
 
 
@@ -94,7 +94,7 @@ class Cells:
         for side in sides:
             side.ask_cells(self, inside, own)
         # Cells are of all items: of few that a filter keeps they say little.
-        complete = np.count_nonzero(keep) <= 2 * most
+        complete = bool(np.count_nonzero(keep) <= 2 * most)
         if complete:
             places = np.flatnonzero(keep)
             rows = self.rows[places]
@@ -131,7 +131,7 @@ class _Along:
         count = max(float(inside.sum()), 1.0)
         mean = (float(self.table.total @ self.person) - float(self._mine.sum())) / count
         square = float(self.person @ self.table.square @ self.person) - float(self._mine @ self._mine)
-        self.of_cells = self.person @ self.table.centres
+        self.of_cells: Floats = self.person @ self.table.centres
         self.scale = _scale(mean, square / count, self.of_cells)
 
     def of_items(self, rows: Rows, places: Rows) -> Floats:
