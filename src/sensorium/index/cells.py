@@ -123,7 +123,7 @@ class _Along:
 
     def __init__(self, pull: Pull, table: Table, own: Rows) -> None:
         self.pull, self.table = pull, table
-        self.person = pull.weights @ pull.vectors
+        self.person: Floats = pull.weights @ pull.vectors
         self._mine = (table.values[own] @ self.person).astype(np.float64)
 
     def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
