@@ -54,7 +54,9 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
             opened.callback(door.close)
         app = application(services, serving, traces=traces, hosts=loopback(serving, keyed))
         servers = [(_server(app, serving, context), door) for door, context in doors]
-        opened.pop_all()  # from here on the servers close them, and one thread it stays
+        lasting = (
+            opened.pop_all()
+        )  # from here on the servers close them; held, or the limit of threads would end with it
     with asyncio.Runner(loop_factory=_loop()) as runner:
         whole = runner.run(_served(app, servers, serving))
         if traces is not None:
@@ -63,6 +65,7 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
             tell("stopped before everything was finished; what was acknowledged is on the disk", logging.WARNING)
             logging.shutdown()
             os._exit(0)
+    del lasting
     tell("stopped")
 
 
