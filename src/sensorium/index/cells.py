@@ -22,8 +22,8 @@ BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
-HEAVY = 16  # cells next to a history whose items are looked at, twice as many items as are usual at the most
-LEAST, SHARE = 1000, 0.01  # items that are scored: at least so many, and this share of all
+HEAVY, LOOKED = 16, 512  # cells next to a history whose items are looked at, and how many items at the most
+LEAST, SHARE = 700, 0.007  # items that are scored: at least so many, and this share of all
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +161,7 @@ class _Near:
         asked = self.asked, sharpness, weights
         self.of_cells, squares = near_cells(table.centres, table.spread, table.around, inside, *asked)
         # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
-        most = 2 * HEAVY * max(len(cells) // len(inside), 16)
-        looked, rows, places, others = heaviest(squares, cells.start, cells.rows, own, HEAVY, most)
+        looked, rows, places, others = heaviest(squares, cells.start, cells.rows, own, HEAVY, LOOKED)
         seen = self.of_items(rows, places)
         seen *= others
         count = max(float(inside.sum()), 1.0)
