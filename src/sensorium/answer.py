@@ -86,12 +86,13 @@ def answer(
     kind = type(snapshot.model).__name__
     scales: Scales = ()
     pool, scores = Candidates(np.zeros(0, np.int64), np.zeros(0, np.int8)), np.zeros(0, np.float32)
+    plain = not (pins or query.caps or query.exploration or query.boosts)
     if query.sources:
         pool = _drawn(snapshot, query, history, masks.by_row(keep), tables, notes)
     if len(pool.rows) >= query.k:
         mark("candidates")
     elif isinstance(snapshot.index, Cells) and not exact:
-        pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k)
+        pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k, ordered=not plain)
     else:
         pool = _candidates(snapshot, history, masks.by_row(keep), tables, query.k, exact)
         mark("candidates")
@@ -113,8 +114,9 @@ def answer(
     count = len(pool.rows)
     extra = boosted(query.boosts, tables.columns, pool.rows, scores)
     told = scores + extra.sum if query.boosts else scores
-    if not (pins or query.caps or query.exploration or query.boosts):  # who cannot be in the list is let go
-        some = np.sort(top(told, max(POOL, 10 * query.k)))
+    if plain:  # who cannot be in the list is let go
+        some = top(told, max(POOL, 10 * query.k))
+        some = some[np.argsort(pool.rows[some])]
         pool, told, scores = Candidates(pool.rows[some], pool.found[some]), told[some], scores[some]
     list_ = arranged(
         told, features.items.values[pool.rows] if query.diversity else None, query.k, diversity=query.diversity,
@@ -233,15 +235,16 @@ def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
 
 
 def _searched(
-    snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int
+    snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int, *, ordered: bool
 ) -> tuple[Candidates, Floats, Scales]:
-    """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members."""
+    """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members; the rows
+    ascending where that is needed, for to order thousands takes as long as to score them."""
     pulls = snapshot.model.pulls(history)  # type: ignore[attr-defined]
     mark("history")
     found = cells.search(pulls, history.item.astype(np.int64), keep, wide(k) * cells.most)
-    order = np.argsort(found.rows)
-    source = FOUND.index("all" if found.all else "near")
-    return Candidates(found.rows[order], np.full(len(order), source, np.int8)), found.scores[order], found.scales
+    source = np.full(len(found.rows), FOUND.index("all" if found.all else "near"), np.int8)
+    order = np.argsort(found.rows) if ordered else slice(None)
+    return Candidates(found.rows[order], source), found.scores[order], found.scales
 
 
 def _drawn(

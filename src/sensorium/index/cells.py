@@ -23,7 +23,7 @@ TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
 HEAVY, LOOKED = 16, 512  # cells next to a history whose items are looked at, and how many items at the most
-LEAST, SHARE = 700, 0.007  # items that are scored: at least so many, and this share of all
+LEAST, SHARE = 700, 0.008  # items that are scored: at least so many, and this share of all
 
 
 @dataclass(frozen=True, eq=False)
