@@ -3,10 +3,10 @@
     python benchmarks/mutated_files.py [--count 550] [--seed 0]
 
 A run has everything on disk that it opens: snapshots, `current`, the history, the log with its write-ahead file, shards of
-the cache, and a copy of the log that was backed up. One file is damaged in one way, then a process opens the run, answers
-people, searches, adds an item, reads its history, and notes an event. *Refused*: one line says what is damaged. *Same*:
+the cache, a copy of the log put in its place, and a backup that is restored first. One file is damaged in one way, then a
+process opens the run, answers people, searches, adds an item, reads its history, and notes an event. *Refused*: one line says what is damaged. *Same*:
 every answer is that of the sound run, for the damage was passed over or mended (a vector is encoded again, a history is
-told anew). *Wrong*: an answer differs and nothing was said. The process holds an audit hook against everything that is
+told anew). *Wrong*: an answer differs and nothing was said, or something is left of a backup that was refused. The process holds an audit hook against everything that is
 unpickled.
 """
 
@@ -30,7 +30,7 @@ RESULT = Path(__file__).parent / "results" / "mutated_files.json"
 DAMAGES = ("bit", "bit", "byte", "zeros", "cut", "empty", "garbage", "swapped", "doubled", "missing")
 KINDS = (
     "arrays.safetensors", "manifest.json", "catalog.jsonl", "people.jsonl", "current", "versions.json", "log.sqlite",
-    "log.sqlite-wal", "log.sqlite.mark", "shard", "backup",
+    "log.sqlite-wal", "log.sqlite.mark", "shard", "copy", "backup",
 )  # fmt: skip
 
 
@@ -104,14 +104,20 @@ def work() -> None:
             unpickled.append(event)
 
     sys.addaudithook(hook)
+    from sensorium.backup import restore
     from sensorium.errors import SensoriumError
 
     for line in sys.stdin:
-        run, cache = map(Path, json.loads(line))
+        run, cache, backup = map(Path, json.loads(line))
         try:
+            if not run.exists():
+                restore(backup, run)
             told: dict[str, Any] = {"answers": answers(run, cache)}
         except SensoriumError as error:
-            told = {"refused": str(error)}
+            told = {
+                "refused": str(error),
+                "left": sorted({one.name for one in run.parent.iterdir()} - {"cache", "backup"}),
+            }
         except Exception as error:
             told = {"crashed": f"{type(error).__name__}: {error}"}
         print(json.dumps({**told, "unpickled": unpickled}), flush=True)
@@ -124,14 +130,14 @@ class Worker:
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
-    def ask(self, run: Path, cache: Path) -> dict[str, Any]:
+    def ask(self, folder: Path) -> dict[str, Any]:
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, "--work"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(run), str(cache)]) + "\n")
+        self.process.stdin.write(json.dumps([str(folder / name) for name in ("run", "cache", "backup")]) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
@@ -143,7 +149,8 @@ class Worker:
 
 
 def made(folder: Path) -> None:
-    """A run with two versions, events that are learnt and events that are not, documents, and a backup of its log."""
+    """A run with two versions, events that are learnt and events that are not, documents, a copy of its log, and a backup."""
+    from sensorium.backup import backup
     from sensorium.checks.worlds import write_demo
     from sensorium.engine import Engine
 
@@ -167,7 +174,8 @@ def made(folder: Path) -> None:
     engine.observe(deeds(150, 1))
     assert engine.store is not None
     engine.store.put("items", {f"d{n}": {"item_id": f"d{n}", "title": f"Document {n}"} for n in range(20)})
-    engine.store.backup(folder / "backup")
+    engine.store.backup(folder / "copy")
+    backup(folder / "run", engine.store, folder / "backup")
     engine.close()
     # The write-ahead file of a process that was killed: a copy taken while the log was open.
     engine = Engine.open(folder / "run", cache=folder / "cache")
@@ -181,19 +189,25 @@ def target(kind: str, folder: Path, rng: np.random.Generator) -> Path:
     if kind == "shard":
         shards = sorted((folder / "cache").glob("*.shard"))
         return shards[int(rng.integers(len(shards)))]
+    if kind == "backup":
+        return folder / "backup"
     run = folder / "run"
     if kind in ("current", "versions.json", "log.sqlite", "log.sqlite-wal", "log.sqlite.mark"):
         return run / kind
-    return run / "log.sqlite" if kind == "backup" else run / "snapshots" / "000002" / kind
+    return run / "log.sqlite" if kind == "copy" else run / "snapshots" / "000002" / kind
 
 
 def prepared(source: Path, folder: Path, kind: str) -> None:
-    """A run of its own for one damage; of a backup it is one whose log was restored from it."""
+    """A run of its own for one damage; of a copy it is one whose log is that, of a backup what it is restored from."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source / ("open" if kind == "log.sqlite-wal" else "run"), folder / "run")
-    shutil.copytree(source / "cache", folder / "cache", copy_function=os.link if kind != "shard" else shutil.copy2)
     if kind == "backup":
-        shutil.copy2(source / "backup", folder / "run" / "log.sqlite")
+        folder.mkdir()
+        shutil.copy2(source / "backup", folder / "backup")
+    else:
+        shutil.copytree(source / ("open" if kind == "log.sqlite-wal" else "run"), folder / "run")
+    shutil.copytree(source / "cache", folder / "cache", copy_function=os.link if kind != "shard" else shutil.copy2)
+    if kind == "copy":
+        shutil.copy2(source / "copy", folder / "run" / "log.sqlite")
         (folder / "run" / "log.sqlite.mark").unlink()
 
 
@@ -217,26 +231,30 @@ def main() -> None:
         worker, right = Worker(), {}
         for kind in KINDS:
             prepared(source, folder, kind)
-            told = worker.ask(folder / "run", folder / "cache")
+            told = worker.ask(folder)
             right[kind] = told["answers"]
             unpickled += len(told["unpickled"])
         for number in range(asked.count):
             kind, damage = KINDS[number % len(KINDS)], DAMAGES[int(rng.integers(len(DAMAGES)))]
-            if kind == "backup" and damage == "missing":  # then there is nothing to restore
+            if kind == "copy" and damage == "missing":  # a log that was moved away, mark and all, is to begin anew
                 damage = "cut"
             prepared(source, folder, kind)
             path = target(kind, folder, rng)
-            raw = damaged(path.read_bytes(), damage, rng)
+            whole = path.read_bytes()
+            while (raw := damaged(whole, damage, rng)) == whole:  # zeros upon zeros are no damage
+                pass
             path.unlink()
             if raw is not None:
                 path.write_bytes(raw)
-            told = worker.ask(folder / "run", folder / "cache")
+            told = worker.ask(folder)
             unpickled += len(told["unpickled"])
             outcome = next(key for key in ("refused", "crashed", "answers") if key in told)
             if outcome == "answers":
                 differs = [part for part in right[kind] if told["answers"][part] != right[kind][part]]
                 outcome = "wrong" if differs else "same"
                 told["wrong"] = ", ".join(differs)
+            if outcome == "refused" and kind == "backup" and told["left"]:
+                outcome, told["wrong"] = "wrong", f"left after {told['refused'][:80]}: {told['left']}"
             if outcome == "refused" and "\n" in told["refused"]:
                 outcome, told["crashed"] = "crashed", told["refused"]
             outcomes[kind][outcome] += 1
