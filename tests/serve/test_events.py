@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from sensorium.feedback.store import Entry
 from sensorium.serve import deeds
+from sensorium.serve.schemas import History
 
 WORDS = st.one_of(
     st.text(max_size=6), st.sampled_from(["", "a", "-", " - ", "\x1c", " ", "Add to Cart", "x" * 65, "x" * 513])
@@ -122,6 +123,14 @@ def test_the_description_tells_the_bodies_and_what_a_person_did_is_told(here) ->
     }  # fmt: skip
     assert client.get("/v1/users/told/events?after=-1").status_code == 422
     assert client.get("/v1/events").status_code == 405
+
+
+def test_a_kind_that_grows_when_it_is_folded_is_told_as_described(here) -> None:
+    _, client = here
+    sent = {"user": "grown", "item": "i1", "kind": "\u0130" * 64}  # its small form has two characters
+    assert client.post("/v1/events", json={"events": [sent]}).status_code == 200
+    told = History.model_validate_json(client.get("/v1/users/grown/events").content)
+    assert [len(one.kind) for one in told.events] == [128]
 
 
 def test_a_key_is_known_after_a_restart(world: Path, serve: Any, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ import httpx
 import pytest
 from gorse import AsyncGorse, Gorse, GorseException
 
+from sensorium.feedback.store import Entry
+from sensorium.serve.gorse_wire import FeedbackIterator, ItemIterator, ItemTold
+
 if TYPE_CHECKING:
     from tests.serve.conftest import Running
 
@@ -257,6 +260,26 @@ def test_both_apis_tell_the_same_of_an_item(server: Running) -> None:
         assert told["ItemId"] == trained
         assert set(told["Labels"]) <= {"form", "colour", "tags", "price", "year"}
         assert told["Labels"]
+
+
+def test_what_came_by_other_ways_is_as_described(server: Running) -> None:
+    """Ids, types, sums and categories that no request of this API may have, but an answer can."""
+    long, kind = "x" * 600, "\x18"
+    server.service.store.append([Entry(long, "film", kind, 1.0, 4.0, "y" * 30_000)])
+    one = {"FeedbackType": "star", "UserId": "ann", "ItemId": "film", "Value": -1e30}
+    columns = {"item_id": "film", "title": "A film", "categories": ["", long]}
+    with httpx.Client(base_url=server.url, headers={"X-API-Key": server.key}) as web:
+        web.post("/api/feedback", json=[one, one, one])
+        web.post("/v1/items", json={"items": [columns]})
+        told = FeedbackIterator.model_validate_json(web.get("/api/feedback").content).Feedback
+        assert [(f.FeedbackType, f.UserId, f.Value) for f in told] == [
+            (kind, long, 4.0),
+            ("star", "ann", sum([-1e30] * 3)),
+        ]
+        page = ItemIterator.model_validate_json(web.get("/api/items").content).Items
+        assert page == [ItemTold.model_validate_json(web.get("/api/item/film").content)]
+        described = web.get("/openapi.json").json()["paths"]["/api/item/{item}"]["get"]["responses"]["200"]
+        assert described["content"]["application/json"]["schema"]["$ref"].endswith("/ItemTold")
 
 
 def test_a_key_opens_what_it_may(server: Running) -> None:

@@ -20,7 +20,7 @@ from sensorium.adapt.figures import learnt, told
 from sensorium.adapt.policy import Logged, worth
 from sensorium.errors import RecipeError
 from sensorium.serve.native import WRONG, ready
-from sensorium.serve.schemas import Wire
+from sensorium.serve.schemas import WHOLE, Wire
 from sensorium.serve.service import Service
 
 ROLES: Mapping[tuple[str, str], str] = {
@@ -70,8 +70,8 @@ class ExperimentAsked(Tried):
     horizon_seconds: Annotated[float, Field(ge=0, le=365 * 86400)] = 86400.0
     alpha: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.05
     least_effect: Fraction = 0.0
-    plan: Annotated[int, Field(ge=10, le=10**9)] = 5_000
-    most: Annotated[int, Field(ge=0, le=10**12)] = 0
+    plan: Annotated[int, Field(ge=10, le=10**9), WHOLE] = 5_000
+    most: Annotated[int, Field(ge=0, le=10**12), WHOLE] = 0
     stops: bool = True
 
 
@@ -81,7 +81,7 @@ class BanditAsked(Tried):
     kind: Literal["beta", "linear"] = "beta"
     half_life_days: Annotated[float, Field(ge=1e-6, le=1e6)] = 30.0
     least: Fraction = 0.02
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE] = 0
     retired: list[Name] = Field([], max_length=ARMS)
 
 

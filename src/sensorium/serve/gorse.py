@@ -34,6 +34,7 @@ from sensorium.serve.gorse_wire import (
     Item,
     ItemIterator,
     ItemPatch,
+    ItemTold,
     Many,
     N,
     Offset,
@@ -46,6 +47,7 @@ from sensorium.serve.gorse_wire import (
     User,
     UserIterator,
     UserPatch,
+    UserTold,
 )
 from sensorium.serve.guards import Forbidden
 from sensorium.serve.native import WRONG, ready
@@ -106,7 +108,7 @@ def gorse(service: Service) -> APIRouter:
         """Keeps items, in place of older ones."""
         return await put(batch)
 
-    @routes.get("/item/{item}", response_model=Item)
+    @routes.get("/item/{item}", response_model=ItemTold)
     async def get_item(item: Segment) -> Response:
         """What is known of an item."""
         return ready(await service.threaded(lambda: items.told(service.item(item), engine.live)))
@@ -188,7 +190,7 @@ def gorse(service: Service) -> APIRouter:
         """Keeps what is known of people."""
         return await put_people(batch)
 
-    @routes.get("/user/{user}", response_model=User)
+    @routes.get("/user/{user}", response_model=UserTold)
     async def get_user(user: Segment) -> Response:
         """What is known of a person."""
         return ready(await service.threaded(lambda: person(user)))

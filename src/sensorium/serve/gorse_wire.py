@@ -14,7 +14,7 @@ from sensorium.serve.schemas import Id
 class Wire(BaseModel):
     """What Gorse's clients send and get; unknown fields are passed over, as Gorse does."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 Word = Annotated[str, Field(min_length=1, max_length=512)]
@@ -35,6 +35,13 @@ class Item(Wire):
     Comment: str | None = ""
 
 
+class ItemTold(Item):
+    """An item as it is answered: it may have come by other ways, whose ids and categories are not as bounded."""
+
+    ItemId: str
+    Categories: list[str] | None = None
+
+
 class ItemPatch(Wire):
     """What changes of an item; null stays as it is."""
 
@@ -51,6 +58,12 @@ class User(Wire):
     UserId: Id
     Labels: Any = None
     Comment: str | None = ""
+
+
+class UserTold(User):
+    """A person as they are answered: known by whatever id the run's tables have."""
+
+    UserId: str
 
 
 class UserPatch(Wire):
@@ -72,12 +85,13 @@ class Feedback(Wire):
 
 
 class Told(Feedback):
-    """Feedback as it is answered: `Timestamp` is of the first time, `Updated` of the last."""
+    """Feedback as it is answered: `Value` is the sum, `Timestamp` of the first time, `Updated` of the last."""
 
     FeedbackType: str  # the log holds what came by other ways too
     UserId: str
     ItemId: str
     Value: float | None = 0.0
+    Comment: str | None = ""
     Updated: Time = ""
 
 
@@ -106,14 +120,14 @@ class ItemIterator(Wire):
     """Some items; an empty cursor closes the list."""
 
     Cursor: str
-    Items: list[Item]
+    Items: list[ItemTold]
 
 
 class UserIterator(Wire):
     """Some people; an empty cursor closes the list."""
 
     Cursor: str
-    Users: list[User]
+    Users: list[UserTold]
 
 
 class FeedbackIterator(Wire):

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from sensorium.serve.native import WRONG, ready
+from sensorium.serve.schemas import Wire
 from sensorium.serve.service import Service
 
 ROLES: Mapping[tuple[str, str], str] = {
@@ -19,18 +20,16 @@ ROLES: Mapping[tuple[str, str], str] = {
 }
 
 
-class Refresh(BaseModel):
+class Refresh(Wire):
     """What is to be learnt."""
 
-    model_config = ConfigDict(extra="forbid")
     full: bool = Field(False, description="Everything anew, from the tables and the whole log; else the models go on.")
     wait: bool = Field(False, description="Answer when it has ended.")
 
 
-class Rollback(BaseModel):
+class Rollback(Wire):
     """Where to go back to."""
 
-    model_config = ConfigDict(extra="forbid")
     to: str | None = Field(None, max_length=20, description="The name of a version that is kept; null: the one before.")
 
 

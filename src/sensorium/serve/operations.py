@@ -26,7 +26,7 @@ ROLES: Mapping[tuple[str, str], str] = {
 }
 MORE = "a key can only make keys that may do no more than itself, and for no longer"
 Group = Annotated[str, Field(pattern=f"^({'|'.join(GROUPS)})$")]
-Until = Annotated[float, Field(strict=True, gt=0, le=253402300799.0, description="Seconds since 1970.")]
+Until = Annotated[float, Field(gt=0, le=253402300799.0, description="Seconds since 1970.")]
 
 
 class KeyAsked(Wire):
@@ -41,7 +41,7 @@ class KeyAsked(Wire):
 class Rotation(Wire):
     """For how long the old key stays good beside the new one."""
 
-    grace_seconds: Annotated[float, Field(strict=True, ge=0, le=90 * 86400)] = 0.0
+    grace_seconds: Annotated[float, Field(ge=0, le=90 * 86400)] = 0.0
 
 
 class KeyMade(Wire):

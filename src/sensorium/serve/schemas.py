@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
+
 
 Id = Annotated[str, Field(min_length=1, max_length=512, description="An id of yours.")]
 NAMED = r"[^\s\x00-\x1f-]"  # of a kind something must be left once blanks and hyphens are folded
-Count = Annotated[int, Field(ge=1, le=1000)]
+WHOLE = BeforeValidator(_whole)  # to JSON 5.0 is a whole number too; after its bounds, or the description lacks them
+Count = Annotated[int, Field(ge=1, le=1000), WHOLE]
 
 
 class Wire(BaseModel):
-    """Unknown fields are an error: a slip in a name must not be silence."""
+    """Unknown fields are an error, and so is text or a number for a truth value: a slip must not be silence."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="null", allow_inf_nan=False)
 
 
 class Event(Wire):
@@ -66,7 +72,7 @@ Boosts = Annotated[
     ),
 ]
 Caps = Annotated[
-    dict[Name, Annotated[int, Field(ge=1, le=1000)]],
+    dict[Name, Count],
     Field(max_length=10, description="By attribute: how many items of one value the list may hold."),
 ]
 
@@ -96,7 +102,7 @@ class Ask(Wishes):
     exploration: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="The share of places that chance fills; each item's `propensity` then tells its probability.",
     )  # fmt: skip
-    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**53), WHOLE] | None = Field(
         None, description="Of that chance; without it, a new one."
     )
     explain: bool = False
@@ -230,9 +236,18 @@ class Dropped(Wire):
     item: str
 
 
-class Noted(Event):
-    """What somebody did, with its place in the log."""
+class Noted(Wire):
+    """What somebody did, with its place in the log. What came by other ways is not as bounded as an event of this API, and a
+    kind may be longer than it was sent: it is folded.
+    """
 
+    user: str
+    item: str
+    kind: str
+    time: float = Field(description="Seconds since 1970.")
+    value: float | None
+    text: str | None
+    key: str | None
     position: int
 
 
