@@ -2,7 +2,8 @@
 
 `python benchmarks/fuzz_api.py --cases 5000 --out benchmarks/results/fuzz_api.json` trains a small run, serves it in this
 process and lets schemathesis draw requests for every operation, with all of its checks. Erasing a person learns everything
-anew, so erasures are of people nobody knows. Bar: at least 5,000 cases, all checks, no answer of 5xx.
+anew, so erasures are of people nobody knows. Rounds go on until every operation had its even share; one without arguments
+is asked the same again, upon whatever the others changed. Bar: at least 5,000 cases, all checks, no answer of 5xx.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sensorium.serve.service import Service
 KEY = "an-admin-key-of-enough-letters"
 # Whoever fuzzes one server with one key must not take that key away, nor fill the disk with backups.
 LEFT_OUT = ("/docs", "/redoc", "/openapi.json")
+ROUND = 32  # examples of an operation before the next one's turn
 
 # All checks as they are, and one told more: what is well-formed may still not be meant for this run (a rule of an attribute
 # that no item has, two items pinned to one place), which is a described 400.
@@ -73,7 +75,10 @@ class Server:
 
 
 def fuzzed(url: str, cases: int, seed: int, *, only: str = "") -> dict[str, Any]:
-    """Figures of at least so many cases, spread evenly over the operations. **Cost** about 5 ms a case, plus drawing."""
+    """Figures of at least so many cases, spread evenly over the operations. **Cost** about 5 ms a case, plus drawing.
+
+    **Raises** RuntimeError where an operation cannot be asked.
+    """
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
@@ -90,6 +95,7 @@ def fuzzed(url: str, cases: int, seed: int, *, only: str = "") -> dict[str, Any]
     failures: list[dict[str, Any]] = []
     by_operation: Counter[str] = Counter()
     before: Counter[str] = Counter()
+    distinct: set[tuple[Any, ...]] = set()
     modes = list(schemathesis.GenerationMode)
     begin = time.monotonic()
 
@@ -102,6 +108,8 @@ def fuzzed(url: str, cases: int, seed: int, *, only: str = "") -> dict[str, Any]
             failures.append({"operation": label, "status": 0, "why": f"{type(error).__name__}: {error}"[:1500]})
             return
         statuses[response.status_code] += 1
+        asked = response.request
+        distinct.add((asked.method, asked.url, asked.body if isinstance(asked.body, str | bytes) else None))
         if response.status_code == 400 and response.text == "Invalid HTTP request received.":
             before[label] += 1  # the server's parser: it is no HTTP, and never reaches the application
             return
@@ -129,16 +137,22 @@ def fuzzed(url: str, cases: int, seed: int, *, only: str = "") -> dict[str, Any]
                 if kind not in ("Unsatisfiable", "SkipTest", "Unsatisfied"):
                     failures.append({"operation": operation.label, "status": 0, "why": f"{kind}: {error}"[:1500]})
 
-    turn = 0
-    while (lacking := cases - sum(statuses.values())) > 0 and turn < 20:  # an operation without arguments has few cases
-        for operation in operations:
-            round_of(operation, -(-lacking // len(operations)), seed + turn)
+    # Small rounds, so that what one operation changes is there when another one is asked.
+    share, turn = -(-cases // max(len(operations), 1)), 0
+    while lacking := [one for one in operations if by_operation[one.label] - before[one.label] < share]:
+        asked = by_operation.total()
+        for operation in lacking:
+            rest = share - by_operation[operation.label] + before[operation.label]
+            round_of(operation, min(rest, ROUND), seed + turn)
         turn += 1
+        if by_operation.total() == asked:
+            raise RuntimeError(f"no case can be drawn for {', '.join(one.label for one in lacking)}")
     return {
-        "cases": sum(statuses.values()), "operations": len(operations), "seed": seed,
+        "cases": statuses.total() - before.total(), "distinct": len(distinct), "operations": len(operations), "seed": seed,
         "seconds": round(time.monotonic() - begin, 1), "statuses": dict(sorted(statuses.items())),
         "of_5xx": sum(count for status, count in statuses.items() if status >= 500),
-        "refused_by_the_http_parser": sum(before.values()), "least_of_an_operation": min((by_operation[one.label] for one in operations), default=0),
+        "refused_by_the_http_parser": before.total(), "least_of_an_operation": min((by_operation[one.label] for one in operations), default=0),
+        "by_operation": dict(sorted(by_operation.items())),
         "failures": len(failures), "first_failures": failures[:40],
     }  # fmt: skip
 

@@ -21,5 +21,6 @@ def test_answers_are_as_described(world: Path, tmp_path: Path) -> None:
         server.service.engine.search("warm", k=1)
         figures = fuzzed(server.url, 250, 7)
     assert figures["cases"] >= 250
+    assert figures["least_of_an_operation"] >= 250 // figures["operations"]  # those without arguments too
     assert figures["of_5xx"] == 0, figures["first_failures"]
     assert figures["first_failures"] == []
