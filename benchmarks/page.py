@@ -160,7 +160,7 @@ def main() -> None:
     lines += ["# Other questions\n"]
     others = {
         "retailrocket": "Views, carts and buys (retailrocket)",
-        "cold_items": "Cold items", "speed": "Speed",
+        "hm-cold": "Cold garments", "cold_items": "Cold items", "speed": "Speed",
     }  # fmt: skip
     for name, title in others.items():
         path = HERE / "results" / f"{name}.json"
@@ -170,7 +170,7 @@ def main() -> None:
         if found:
             lines += [
                 f"## {title}\n",
-                f"`python benchmarks/{name}.py`, all figures in `benchmarks/results/{name}.json`.\n",
+                f"`python benchmarks/{'core.py ' + name if name == 'hm-cold' else name + '.py'}`, all figures in `benchmarks/results/{name}.json`.\n",
             ]
             lines += [*found, ""]
     lightfm = HERE / "results" / "lightfm_parity.json"
