@@ -6,7 +6,7 @@ import csv
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ def items(world: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def user(served: Running) -> str:
     return served.service.engine.snapshot.user_ids[0]
+
+
+def until(there: Callable[[], bool], seconds: float = 20) -> None:
+    begin = time.monotonic()
+    while not there():
+        assert time.monotonic() - begin < seconds
+        time.sleep(0.05)
 
 
 def ask(client: httpx.Client, path: str = "/v1/recommend", **body: Any) -> dict[str, Any]:
@@ -187,6 +194,38 @@ def test_an_uploaded_picture_is_encoded_with_its_item(
     assert len(list(served.service.uploads.folder.iterdir())) == 1
     assert client.delete("/v1/items/shown%2Fhere").status_code == 200
     assert not list(served.service.uploads.folder.iterdir())
+
+
+def test_an_upload_to_a_run_named_from_where_one_stands_is_encoded(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(world / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    picture = next((world / "world" / "media").glob("*.jpg")).read_bytes()
+    with running(world, Path("run")) as it, httpx.Client(base_url=it.url, headers={"X-API-Key": it.key}) as client:
+        jpeg = {"content-type": "image/jpeg"}
+        client.put("/v1/items/shown/media/image", content=picture, headers=jpeg).raise_for_status()
+        client.post("/v1/items", json={"items": [{"item_id": "shown", "title": "zzz"}]}).raise_for_status()
+        until(lambda: "shown" in it.service.engine.snapshot.catalog.ids)
+        view = it.service.engine.snapshot.views["image"]
+        assert view.present[it.service.engine.snapshot.catalog.ids.row("shown")]
+        assert "problem" not in client.get("/v1/items/shown").json()
+
+
+def test_a_file_that_gives_nothing_is_a_problem_of_its_item(client: httpx.Client, served: Running) -> None:
+    jpeg = {"content-type": "image/jpeg"}
+    client.put("/v1/items/torn/media/image", content=b"no picture", headers=jpeg).raise_for_status()
+    batch = [{"item_id": "torn", "title": "a"}, {"item_id": "away", "title": "b", "image": "media/away.jpg"}]
+    client.post("/v1/items", json={"items": batch}).raise_for_status()
+    until(lambda: "away" in served.service.engine.snapshot.catalog.ids)
+    until(lambda: "problem" in client.get("/v1/items/away").json())
+    assert client.get("/v1/items/away").json()["problem"] == "image: no such file"
+    problem = client.get("/v1/items/torn").json()["problem"]
+    assert problem.startswith("image: ")
+    assert str(served.folder) not in problem
+    lost = client.post("/v1/search", json={"image": "media/away.jpg"})
+    assert (lost.status_code, str(served.folder) in lost.text) == (400, False)
+    assert "media/away.jpg" in lost.json()["error"]
 
 
 def test_standing_rules_hold_for_every_answer_and_have_versions(

@@ -117,9 +117,17 @@ def answers(service: Service) -> APIRouter:
             url = looked.url
             async with fetching:
                 return await by_picture(await asyncio.to_thread(fetched, url), looked.k)
-        where = service.places.inside(looked.image) if looked.image is not None else None
-        found = await service.threaded(lambda: service.engine.search(looked.words, image=where, k=looked.k))
+        if looked.image is not None:
+            where, name = service.places.inside(looked.image), looked.image
+            return ready({"items": await service.threaded(lambda: seen_in(where, name, looked.k))})
+        found = await service.threaded(lambda: service.engine.search(looked.words, k=looked.k))
         return ready({"items": [vars(one) for one in found]})
+
+    def seen_in(path: Path, name: str, k: int) -> list[dict[str, Any]]:
+        try:  # decoded in a confined process, as in training
+            return [vars(one) for one in service.engine.search(image=path, k=k)]
+        except DataError as error:  # where it lies is nobody's business
+            raise DataError(str(error).replace(str(path), name)) from None
 
     async def by_picture(body: bytes, k: int) -> Response:
         if not body:
@@ -129,10 +137,7 @@ def answers(service: Service) -> APIRouter:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "picture"
                 path.write_bytes(body)
-                try:  # decoded in a confined process, as in training
-                    return [vars(one) for one in service.engine.search(image=path, k=k)]
-                except DataError as error:  # where it lay for a moment is nobody's business
-                    raise DataError(str(error).replace(str(path), "the picture")) from None
+                return seen_in(path, "the picture", k)
 
         return ready({"items": await service.threaded(found)})
 

@@ -41,7 +41,7 @@ class Places:
             name = path.removeprefix(UPLOADED)
             if not _NAME.fullmatch(name):
                 raise DataError(f"{path[:60]!r} names no uploaded file")
-            return self.uploads / name
+            return (self.uploads / name).resolve()  # a table that names it may lie anywhere
         if self.media is None:
             raise DataError("media by path need a folder: start the service with --media FOLDER")
         try:
@@ -56,8 +56,8 @@ class Places:
 def told(
     changes: Sequence[Document], recipe: Recipe, places: Places
 ) -> tuple[Catalog, dict[str, bool], dict[str, str]]:
-    """What changed documents tell: items, which are hidden, and which cannot be read, and why; the others are told without
-    them. One without a body was dropped."""
+    """What changed documents tell: items, which are hidden, and what is wrong with which. One that cannot be read is left
+    out, one whose file is not there is told without it. One without a body was dropped."""
     bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
     hidden = {one.id: True if one.body is None else bool(one.body.get("hidden")) for one in changes}
     failed: dict[str, str] = {}
@@ -71,7 +71,12 @@ def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "items.jsonl"
             table.write_text("".join(json.dumps(row(body, recipe, places)) + "\n" for body in bodies), "utf-8")
-            return read_items_with_report(table, recipe)[0]
+            items, report = read_items_with_report(table, recipe)
+            for one in report.missing:
+                body = bodies[one.line - 1]
+                name = next((n for n, v in body.items() if isinstance(v, str) and one.path.endswith(v)), "media")
+                failed[body["item_id"]] = f"{name}: no such file"
+            return items
     except (SensoriumError, OSError, ValueError) as error:  # whatever it is, the others must still be read
         if len(bodies) == 1:
             failed[bodies[0]["item_id"]] = " ".join(str(error).split())

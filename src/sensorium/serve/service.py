@@ -91,7 +91,7 @@ class Service:
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
         self._counting, self._merging = threading.Lock(), threading.Lock()
-        self.failed: dict[str, str] = {}  # items that could not be added, and why
+        self.failed: dict[str, str] = {}  # items that could not be added, or of which a part could not, and why
         self.learner = Learning(self, schedule or Schedule(every_seconds=0), cache=cache)
         self._fresh: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -333,7 +333,7 @@ class Service:
             for change in changes:
                 self.failed.pop(change.id, None)
             try:
-                added += self.engine.take_in(items, hidden=hidden, documents=changes[-1].changed)
+                added += self._taken_in(items, hidden, changes[-1].changed, failed)
             except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
                 added += self._one_by_one(changes, failed)
             self.failed |= failed
@@ -344,10 +344,19 @@ class Service:
         for change in changes:
             items, hidden, _ = told([change], self.engine.recipe, self.places)
             try:
-                added += self.engine.take_in(items, hidden=hidden, documents=change.changed)
+                added += self._taken_in(items, hidden, change.changed, failed)
             except (SensoriumError, OSError, ValueError) as error:
                 failed[change.id] = " ".join(str(error).split())
                 self.engine.take_in(NOTHING, hidden=hidden, documents=change.changed)
+        return added
+
+    def _taken_in(self, items: Catalog, hidden: Mapping[str, bool], documents: int, failed: dict[str, str]) -> int:
+        """What is told, made to answer. Of what could not be encoded `failed` tells, but for an encoder that is asked again."""
+        added = self.engine.take_in(items, hidden=hidden, documents=documents)
+        for one in self.engine.problems:
+            if one.item not in self.lacking:
+                why = one.reason.replace(one.file, "the file") if one.file else one.reason
+                failed.setdefault(one.item, f"{one.modality}: {why}")
         return added
 
     def settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
