@@ -77,7 +77,7 @@ def test_the_first_click_of_each_of_a_thousand_people_changes_their_next_answer(
         b'{"events": [{"user": "a", "item": "b", "value": NaN}]}', b'{"events": [{"user": "a", "item": "b", "time": Infinity}]}',
         b'{"events": [{"user": "a", "item": "b", "time": 1' + b"0" * 400 + b"}]}",
         b'{"events": [{"user": "a", "item": "b", "time": 1700000000000}]}', b'{"events": [{"user": 1, "item": "b"}]}',
-        b'{"events": [{"user": "a", "item": "b", "who": "c"}]}', b'{"events": [' + b"[" * 100_000,
+        b'{"events": [{"user": "a", "item": "b", "key": ""}]}', b'{"events": [{"user": "a", "item": "b", "who": "c"}]}', b'{"events": [' + b"[" * 100_000,
         json.dumps({"events": [{"user": "a", "item": "b"}] * 1001}).encode(),
     ],
 )  # fmt: skip

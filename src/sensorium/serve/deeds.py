@@ -62,7 +62,7 @@ def entry(told: Any, now: float) -> Entry | None:
         and (when is None or (type(when) is float and TIMES[0] <= when <= TIMES[1]))
         and (value is None or (type(value) is float and -VALUES <= value <= VALUES))
         and (text is None or (type(text) is str and len(text) <= TEXT))
-        and (key is None or (type(key) is str and len(key) <= KEY))
+        and (key is None or (type(key) is str and 0 < len(key) <= KEY))
         and (to is None or (type(to) is str and len(to) <= ANSWER))
     ):
         return None

@@ -64,8 +64,8 @@ def events(service: Service) -> APIRouter:
                 entry, answer = deeds.line_entry(line, now)
             except ValidationError as error:
                 first = error.errors()[0]
-                where = ".".join(map(str, first["loc"])) or "line"
-                raise DataError(f"line {number}: {where}: {first['msg']}; {stored} events before are stored") from None
+                where = ": ".join((f"line {number}", *filter(None, [".".join(map(str, first["loc"]))])))
+                raise DataError(f"{where}: {first['msg']}; {stored} events before are stored") from None
             batch.append(entry)
             answers.append(answer)
             if len(batch) == BULK:

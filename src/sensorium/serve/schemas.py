@@ -34,7 +34,7 @@ class Event(Wire):
     )  # fmt: skip
     value: Annotated[float, Field(ge=-1e30, le=1e30)] | None = Field(None, description="Of a rating.")
     text: Annotated[str, Field(max_length=20_000)] | None = Field(None, description="Of a review.")
-    key: Annotated[str, Field(max_length=256)] | None = None
+    key: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     recommendation: Annotated[str, Field(max_length=64)] | None = Field(
         None,
         description="The id of the answer that showed the item; without it, the newest that showed it to this person.",
