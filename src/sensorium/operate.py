@@ -96,12 +96,16 @@ def serve(
         from sensorium.serve.workers import supervised
 
         print(f"serving {', '.join(folders)} by {workers} processes  (stop with Ctrl-C)", flush=True)
-        sys.exit(supervised(sys.argv[1:], workers))
+        sys.exit(supervised(sys.argv[1:], workers, grace_seconds=grace))
     if worker_of:
         from sensorium.serve.workers import end_with
 
         end_with(worker_of)
-    first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
+    try:
+        first = key_file.read_text("utf-8") if key_file else os.environ.get("SENSORIUM_API_KEY", "")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise RecipeError(f"--key-file {key_file}: cannot be read ({why})") from None
     if key_file and not first.strip():
         raise RecipeError(f"--key-file {key_file}: it is empty; make a key with: openssl rand -hex 24 > {key_file}")
     serving = Serving(
@@ -111,9 +115,8 @@ def serve(
         schedule=schedule,
     )  # fmt: skip
     where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
-    if not worker_of:
-        print(f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)", flush=True)
-    run(folders, serving, cache=cache, first_key=first)
+    told = "" if worker_of else f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)"
+    run(folders, serving, cache=cache, first_key=first, told=told)
 
 
 def models(run: RunArgument, as_json: JsonLines = False) -> None:

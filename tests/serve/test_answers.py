@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import shutil
 import time
 from collections import Counter
@@ -210,6 +212,19 @@ def test_an_upload_to_a_run_named_from_where_one_stands_is_encoded(
         view = it.service.engine.snapshot.views["image"]
         assert view.present[it.service.engine.snapshot.catalog.ids.row("shown")]
         assert "problem" not in client.get("/v1/items/shown").json()
+
+
+def test_an_upload_for_which_there_is_no_room_may_be_sent_again(
+    client: httpx.Client, served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(served.folder))
+
+    monkeypatch.setattr(served.service.uploads, "kept", full)
+    answer = client.put("/v1/items/room/media/image", content=b"a", headers={"content-type": "image/jpeg"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "No space left" in answer.json()["error"]
+    assert str(served.folder) not in answer.text
 
 
 def test_a_file_that_gives_nothing_is_a_problem_of_its_item(client: httpx.Client, served: Running) -> None:

@@ -214,6 +214,9 @@ def test_tls_is_of_a_version_that_is_safe(certificate: tuple[Path, Path]) -> Non
         (("--certificate", "there.pem"), KEY, "needs both"),
         (("--cors-origin", "*"), KEY, "https://shop.example"),
         (("--log-level", "loud"), KEY, "debug, info, warning, error"),
+        (("--media", "nothing"), KEY, "no such folder"),
+        (("--key-file", "nothing"), KEY, "--key-file nothing: cannot be read"),
+        (("--key-file", sys.executable), KEY, "it is no text"),
         ((), "short", "fewer than 16 characters"),
     ],
 )
@@ -222,8 +225,9 @@ def test_it_does_not_begin_where_it_should_not(
 ) -> None:
     port = free()
     process = serve(world, run, "--port", port, *words, key=key)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 2
+    assert "serving" not in out
     (line,) = err.splitlines()
     assert line.startswith("sensorium: ")
     assert re.search(why, line)

@@ -71,6 +71,8 @@ class Serving:
                 raise RecipeError(f"{name} {port}: give one from 1 to 65535")
         if (self.certificate is None) != (self.private_key is None):
             raise RecipeError("TLS needs both --certificate FILE and --private-key FILE")
+        if self.media is not None and not self.media.is_dir():
+            raise RecipeError(f"--media {self.media}: no such folder")
         if self.certificate is not None and self.port == self.tls_port:
             raise RecipeError("--tls-port: TLS has a port of its own; choose another than --port")
         for origin in self.origins:

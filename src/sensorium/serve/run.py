@@ -26,8 +26,11 @@ LEAST_TLS = ssl.TLSVersion.TLSv1_2
 HEAD_SECONDS = 30.0  # that a client may take for the head of a request
 
 
-def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = None, first_key: str = "") -> None:
-    """Serves runs by name until SIGTERM or SIGINT; then it accepts nothing more, and finishes within the grace.
+def run(
+    folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = None, first_key: str = "", told: str = ""
+) -> None:
+    """Serves runs by name until SIGTERM or SIGINT; then it accepts nothing more, and finishes within the grace. `told` is
+    printed once it listens.
 
     **Raises** RecipeError where strangers could reach it, a port is taken, or a certificate cannot be used, before
     anything is answered; SnapshotError for a run that cannot be opened.
@@ -50,6 +53,8 @@ def run(folders: Mapping[str, Path], serving: Serving, *, cache: Path | None = N
         keyed = any(service.keys.any for service in services.values())
         serving.checked(keyed)
         doors = _doors(serving)
+        if told:
+            print(told, flush=True)
         for door, _ in doors:
             opened.callback(door.close)
         app = application(services, serving, traces=traces, hosts=loopback(serving, keyed))

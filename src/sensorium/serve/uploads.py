@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from sensorium.arrays import digest
 from sensorium.data.columns import MEDIA_NAMES, Things
 from sensorium.data.content import AUDIO, IMAGE, VIDEO
-from sensorium.errors import DataError
+from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Store
 from sensorium.serve import schemas as wire
 from sensorium.serve.documents import ITEMS, UPLOADED, Places
@@ -111,7 +111,10 @@ def uploads(service: Any) -> APIRouter:
             raise DataError("the body is empty; send the file's bytes")
         if item in service.engine.snapshot.catalog.ids and service.store.get(ITEMS, item) is None:
             raise DataError(f"item {item!r} came with the table of training; put it by POST /v1/items first")
-        mark = await service.threaded(lambda: service.uploads.kept(item, column, ending, body))
+        try:
+            mark = await service.threaded(lambda: service.uploads.kept(item, column, ending, body))
+        except OSError as error:
+            raise SensoriumError(f"the file cannot be kept ({error.strerror or type(error).__name__})") from None
         known = await service.threaded(lambda: service.store.get(ITEMS, item))
         if known is not None and not known.get("dropped"):
             await service.put_items({item: {**known, column: mark}})

@@ -21,14 +21,14 @@ from types import FrameType
 from sensorium.errors import RecipeError
 
 PAUSES = (1.0, 30.0)  # before one is started again: the first, doubled each time it ends early, and the longest
-GRACE_SECONDS = 60.0  # to finish what was begun
+SPARE_SECONDS = 30.0  # beyond the grace, before a process is killed
 TICK_SECONDS = 0.2
 WAITING_CONNECTIONS = 2048  # that the machine accepts for us; beyond, a client waits for its own machine
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
-def supervised(words: Sequence[str], number: int) -> int:
-    """Runs so many processes with these words until told to stop; returns the exit code.
+def supervised(words: Sequence[str], number: int, *, grace_seconds: float = 30.0) -> int:
+    """Runs so many processes with these words until told to stop; returns the exit code. Each has the grace to finish.
 
     **Raises** RecipeError where one ends by itself when it was never killed: it has said why.
     """
@@ -62,14 +62,14 @@ def supervised(words: Sequence[str], number: int) -> int:
                     first.discard(place)
                     started[place] = (subprocess.Popen(command), now)
     finally:
-        _ended([process for process, _ in started])
+        _ended([process for process, _ in started], grace_seconds + SPARE_SECONDS)
     return 0
 
 
-def _ended(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _ended(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
     for process in processes:
         process.terminate()
-    until = time.monotonic() + GRACE_SECONDS
+    until = time.monotonic() + seconds
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(until - time.monotonic(), 0))
