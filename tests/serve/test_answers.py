@@ -214,6 +214,20 @@ def test_an_upload_to_a_run_named_from_where_one_stands_is_encoded(
         assert "problem" not in client.get("/v1/items/shown").json()
 
 
+def test_an_item_of_the_table_is_told_whole_also_after_a_part_of_it_was_changed(
+    client: httpx.Client, items: Any
+) -> None:
+    row = next(row for row in items.values() if row["title"] and row["description"] and row["price"] and row["image"])
+    path = f"/v1/items/{row['item_id']}"
+    before = client.get(path).json()
+    assert (before["title"], before["description"], before["form"]) == (row["title"], row["description"], row["form"])
+    assert before["price"] == float(row["price"])
+    assert "image" not in before
+    client.post("/v1/items", json={"items": [{"item_id": row["item_id"], "price": 0.5}]}).raise_for_status()
+    assert client.get(path).json() == {**before, "price": 0.5}
+    client.post("/v1/items", json={"items": [{"item_id": row["item_id"], "price": before["price"]}]}).raise_for_status()
+
+
 def test_an_upload_for_which_there_is_no_room_may_be_sent_again(
     client: httpx.Client, served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +255,8 @@ def test_a_file_that_gives_nothing_is_a_problem_of_its_item(client: httpx.Client
     lost = client.post("/v1/search", json={"image": "media/away.jpg"})
     assert (lost.status_code, str(served.folder) in lost.text) == (400, False)
     assert "media/away.jpg" in lost.json()["error"]
+    for name in ("torn", "away"):
+        client.delete(f"/v1/items/{name}").raise_for_status()
 
 
 def test_standing_rules_hold_for_every_answer_and_have_versions(

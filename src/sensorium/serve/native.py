@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Response
 
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import Attributes, Text
 from sensorium.serve import schemas as wire
 from sensorium.serve.documents import GORSE
 from sensorium.serve.paths import Segment
@@ -53,9 +55,11 @@ def native(service: Service) -> APIRouter:
 
     @routes.get("/v1/items/{item}", response_model=wire.Item)
     async def item(item: Segment) -> Response:
-        """What is known of an item; `problem` where it could not be encoded."""
+        """What is known of an item, from the table and by what was told since; `problem` where something of it could not be
+        encoded."""
         problem = service.failed.get(item) or service.lacking.get(item)
-        return ready(_shown(service.item(item)) | ({"problem": problem} if problem else {}))
+        known = {**_stated(service.engine.snapshot.catalog, item), **_shown(service.item(item))}
+        return ready(known | ({"problem": problem} if problem else {}))
 
     @routes.delete("/v1/items/{item}", response_model=wire.Dropped)
     async def drop_item(item: Segment) -> Response:
@@ -76,6 +80,20 @@ def native(service: Service) -> APIRouter:
         return ready({"user": user})
 
     return routes
+
+
+def _stated(catalog: Catalog, item: str) -> dict[str, Any]:
+    """The texts and attributes of an item that answers; where its media lie is nobody's business."""
+    stated: dict[str, Any] = {}
+    if item in catalog.ids:
+        row = catalog.ids.row(item)
+        for column in catalog.content.values():
+            match column[row]:
+                case Text(fields):
+                    stated |= dict(fields)
+                case Attributes(values):
+                    stated |= values
+    return stated
 
 
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
