@@ -112,7 +112,11 @@ def test_columns_of_items_that_no_answer_could_hold_are_never_an_error_of_the_se
 
 def test_the_description_tells_the_bodies_and_what_a_person_did_is_told(here) -> None:
     _, client = here
-    paths = client.get("/openapi.json").json()["paths"]
+    described = client.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    assert {"key": []} in described["security"]
+    paths = described["paths"]
+    assert paths["/health/ready"]["get"]["security"] == []
     event = paths["/v1/events"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["events"]
     assert set(event["items"]["required"]) == {"user", "item"}
     assert event["items"]["properties"]["kind"]["pattern"]

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
 from sensorium.serve import answers, events, experiments, gorse, models, native, operations, standing, uploads
-from sensorium.serve.guards import LOOPBACK, Forbidden, Guards
+from sensorium.serve.guards import LOOPBACK, OPEN, Forbidden, Guards
 from sensorium.serve.keys import Conflict
 from sensorium.serve.lean import Application
 from sensorium.serve.learning import Schedule
@@ -144,6 +145,7 @@ def _routed(service: Service) -> FastAPI:
     routers = [routes(service) for routes, _ in ROUTES]
     for router in routers:
         app.include_router(router)
+    app.openapi = partial(_with_keys, app.openapi)  # type: ignore[method-assign]
     known = [(route.path_regex, route.methods) for r in routers for route in r.routes if isinstance(route, APIRoute)]
 
     async def wrong(request: Request, error: Exception) -> Response:
@@ -181,6 +183,19 @@ def _routed(service: Service) -> FastAPI:
     app.add_exception_handler(Forbidden, forbidden)
     app.add_exception_handler(RequestValidationError, malformed)
     return app
+
+
+def _with_keys(described: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The description with the key that every route but health wants, so that clients made of it send one."""
+    told = described()
+    told.setdefault("components", {})["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}, "bearer": {"type": "http", "scheme": "bearer"},
+    }  # fmt: skip
+    told["security"] = [{"key": []}, {"bearer": []}]
+    for path in OPEN & told["paths"].keys():
+        for operation in told["paths"][path].values():
+            operation["security"] = []
+    return told
 
 
 def loopback(serving: Serving, any_key: bool) -> frozenset[str]:
