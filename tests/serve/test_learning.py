@@ -210,7 +210,10 @@ def test_a_bad_one_is_refused_and_answers_go_on(asked, monkeypatch: pytest.Monke
     asked(talk)
 
 
-def test_one_that_fails_says_so_in_one_line(asked) -> None:  # type: ignore[no-untyped-def]
+def test_one_that_fails_says_so_in_one_line(asked, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("sensorium.serve.learning.tell", lambda event, level, **told: lines.append((event, told)))
+
     async def talk(client: httpx.AsyncClient, service: Service) -> None:
         manifest = service.engine.folder / "snapshots" / "000001" / "manifest.json"  # type: ignore[operator]
         whole = manifest.read_text()
@@ -219,6 +222,8 @@ def test_one_that_fails_says_so_in_one_line(asked) -> None:  # type: ignore[no-u
         assert ended["state"] == "failed"
         assert "damaged" in ended["why"]
         assert "\n" not in ended["why"]
+        assert [(one, told["state"]) for one, told in lines] == [("learnt", "failed")]
+        assert str(service.engine.folder) not in str(lines)
         assert len(await best(client, k=5)) == 5
         manifest.write_text(whole)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from sensorium.errors import SensoriumError, SnapshotError
 from sensorium.evaluate.drift import SHIFTED
 from sensorium.runs import CANDIDATE, Version
 from sensorium.serve.documents import ITEMS, Places, told
+from sensorium.serve.logs import tell
 from sensorium.settings import INF, within
 
 if TYPE_CHECKING:
@@ -166,6 +168,10 @@ class Learning:
             self._busy = False
             shutil.rmtree(place, ignore_errors=True)
         self.last |= {"ended": time.time(), "seconds": round(self._clock() - began, 3), "full": full}
+        level = logging.WARNING if self.last["state"] in ("refused", "failed") else logging.INFO
+        # Not why: that may name somebody. GET /v1/models tells it.
+        said = {name: self.last[name] for name in ("state", "version", "seconds", "full") if name in self.last}
+        tell("learnt", level, run=folder.name, **said)
         return self.last
 
     def _in_process(self, folder: Path, place: Path, full: bool, turn: int) -> Mapping[str, Any]:
