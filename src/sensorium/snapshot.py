@@ -35,6 +35,7 @@ from sensorium.models.model import Features, Model, Recommender
 from sensorium.plain import Arrays, plain, rebuilt
 
 FORMAT = 3
+MEND = "go back to another version (sensorium rollback RUN --to NAME), or train the run again"
 READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in
 KINDS = {  # of numbers in a safetensors file
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -281,10 +282,10 @@ def read(folder: Path) -> Snapshot:
                 f"{folder}: saved in format {manifest['format']}, this version reads {FORMAT}; train the run again"
             )
         if manifest.pop("digest", None) != _told(manifest):
-            raise SnapshotError(f"{folder / 'manifest.json'}: damaged (its digest does not match); train the run again")
+            raise SnapshotError(f"{folder / 'manifest.json'}: damaged (its digest does not match); {MEND}")
         for name, expected in manifest["files"].items():
             if Path(name).name != name or _digest(folder / name) != expected:
-                raise SnapshotError(f"{folder / name}: damaged (its digest does not match); train the run again")
+                raise SnapshotError(f"{folder / name}: damaged (its digest does not match); {MEND}")
         tree = dict(manifest["snapshot"])
         arrays = _arrays(folder / "arrays.safetensors")
         for array in arrays.values():
@@ -299,7 +300,9 @@ def read(folder: Path) -> Snapshot:
             ready["base"] = ready["position"]
         return Snapshot(**ready)
     except FileNotFoundError as error:
-        raise SnapshotError(f"{folder}: no snapshot here ({Path(str(error.filename)).name} is missing)") from None
+        raise SnapshotError(
+            f"{folder}: no snapshot here ({Path(str(error.filename)).name} is missing); {MEND}"
+        ) from None
     except SensoriumError:
         raise
     except Exception as error:
