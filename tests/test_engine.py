@@ -447,3 +447,39 @@ def test_how_pictures_look_is_known_of_new_items_told_in_reasons_and_left_out_wh
     without = Engine.train(bare, tmp_path / "bare", cache=world / "cache")
     assert "look" not in without.snapshot.views
     without.close()
+
+
+def test_five_buys_move_an_item_to_the_top_in_every_process(engine, world):
+    other = Engine.open(engine.folder, cache=world / "cache")
+    try:
+        last = engine.crowd().popular.tolist()[-1]
+        name, k = engine.snapshot.catalog.ids[last], len(engine.snapshot.catalog)
+        assert other.recommend(k=1).ids() != [name]
+        engine.observe([{"user": f"buyer{n}", "item": name, "kind": "buy"} for n in range(5)])
+        for one in (engine, other):
+            assert one.recommend(k=1).ids() == [name]
+            assert one.recommend(user="nobody", k=1).ids() == [name]
+            assert one.recommend(k=1, sources=["popular"]).ids() == [name]
+            assert one.recommend(k=1, sources=["trending"]).ids() == [name]
+            assert one.why(name, one.asked()).place == 1
+        assert engine.recommend(k=k).ids() == other.recommend(k=k).ids()
+        assert engine.crowd().popular.tolist() == other.crowd().popular.tolist()
+    finally:
+        other.close()
+    again = Engine.open(engine.folder, cache=world / "cache")
+    assert again.recommend(k=1).ids() == [name]
+    again.close()
+
+
+def test_popularity_counts_once_over_versions(engine, tmp_path):
+    name = engine.snapshot.catalog.ids[int(engine.crowd().popular[-1])]
+    row = engine.snapshot.catalog.ids.row(name)
+    now = time.time()
+    engine.observe([{"user": f"buyer{n}", "item": name, "kind": "buy", "time": now} for n in range(5)])
+    before = engine.crowd().popularity
+    engine.hide(engine.snapshot.catalog.ids[0])
+    np.testing.assert_allclose(engine.crowd().popularity, before, rtol=1e-5)
+    engine.refresh()
+    np.testing.assert_allclose(engine.crowd().popularity[row], before[row], rtol=1e-5)
+    engine.forget("buyer0")
+    assert before[row] - engine.crowd().popularity[row] == pytest.approx(1.0, rel=1e-5)

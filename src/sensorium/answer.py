@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from sensorium.models.model import Features, Model
 from sensorium.models.steered import steered
 from sensorium.rank.arrange import EXPLORED, PINNED, POOL, arranged
 from sensorium.rank.candidates import FOUND, Candidates, candidates, drawn_from, well_known, wide
+from sensorium.rank.crowd import Crowd
 from sensorium.rank.explain import Scales, reasons_of, taken_apart
 from sensorium.rank.filters import Mask, Masks, allowed, fulfilled
 from sensorium.rank.history import Happened, acts_of, history_of, rejected, usual_rating
@@ -61,18 +62,21 @@ def asked(usual: Usual, wishes: Mapping[str, Any]) -> Query:
 def answer(
     snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
     masks: Masks | None = None, weights: Mapping[str, float] = KINDS, exact: bool = False,
+    crowd: Callable[[], Crowd] | None = None,
 ) -> Ranking:  # fmt: skip
     """The ranking for one query. `live`: the log's entries of this person after the snapshot's position.
 
     A known person, a new one with a few live events, a session (`like`), an item nobody saw and a stranger go the same
     way: a history, perhaps empty, is scored. `lookup` and `masks` save building the tables again for every query;
-    `weights` are those of the recipe's kinds. `exact` scores every allowed item, whatever that takes.
+    `weights` are those of the recipe's kinds. `exact` scores every allowed item, whatever that takes. `crowd` tells what
+    people choose by now, asked only where that counts; without it, it is as of the snapshot.
 
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
     catalog, features = snapshot.catalog, snapshot.features
     tables = lookup or look_up(catalog, snapshot.events)
+    crowd = crowd or (lambda: tables.crowd)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
     mark("history")
@@ -88,8 +92,9 @@ def answer(
     pool, scores = Candidates(np.zeros(0, np.int64), np.zeros(0, np.int8)), np.zeros(0, np.float32)
     plain = not (pins or query.caps or query.exploration or query.boosts)
     if query.sources:
-        pool = _drawn(snapshot, query, history, masks.by_row(keep), tables, notes)
-    if len(pool.rows) >= query.k:
+        pool = _drawn(snapshot, query, history, masks.by_row(keep), tables, crowd, notes)
+    drawn = len(pool.rows) >= query.k
+    if drawn:
         mark("candidates")
     elif isinstance(snapshot.index, Cells) and not exact:
         pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k, ordered=not plain)
@@ -106,9 +111,10 @@ def answer(
     mark("score")
     if len(scores) > 1 and scores.min() == scores.max():  # the model has nothing to say of this history
         notes.append("nothing in the history tells items apart: popular items are shown")
-        if isinstance(snapshot.index, Cells) and not exact:  # cells were visited in no order
-            pool = well_known(tables, masks.by_row(keep), query.k)
-        scores = tables.popularity[pool.rows]
+        now, cells = crowd(), isinstance(snapshot.index, Cells) and not exact
+        if not drawn and (cells or pool.found.any()):  # found in no order, or as of the snapshot
+            pool = well_known(now, tables, masks.by_row(keep), query.k)
+        scores = (now.trend if tuple(query.sources) == ("trending",) else now.popularity)[pool.rows]
         history = history.only(np.zeros(len(history.item), bool))
     pool, scores = _with_pins(pool, scores, list(pins), model, history)
     count = len(pool.rows)
@@ -142,7 +148,7 @@ def answer(
 
 def why(
     snapshot: Answering, query: Query, item: str, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
-    weights: Mapping[str, float] = KINDS,
+    weights: Mapping[str, float] = KINDS, crowd: Callable[[], Crowd] | None = None,
 ) -> Why:  # fmt: skip
     """Why an item stands where it does for this query, wherever that is: also for one that is not shown, and why not.
 
@@ -151,6 +157,7 @@ def why(
     catalog = snapshot.catalog
     row = catalog.ids.row(item)
     tables = lookup or look_up(catalog, snapshot.events)
+    crowd = crowd or (lambda: tables.crowd)
     notes: list[str] = []
     history = _history(snapshot, query, live, tables, weights, notes)
     without = _without(snapshot, query, history, weights, notes)
@@ -164,7 +171,7 @@ def why(
     rows = np.union1d(np.flatnonzero(keep), [row])
     scores = _scores(model, history, rows, len(catalog))
     if len(scores) > 1 and scores.min() == scores.max():  # as in `answer`
-        scores = tables.popularity[rows]
+        scores = crowd().popularity[rows]
         history = history.only(np.zeros(len(history.item), bool))
     place = int(np.searchsorted(rows, row))
     extra = boosted(query.boosts, tables.columns, rows, scores)
@@ -248,15 +255,17 @@ def _searched(
 
 
 def _drawn(
-    snapshot: Answering, query: Query, history: Histories, keep: Mask, tables: Lookup, notes: list[str]
-) -> Candidates:
+    snapshot: Answering, query: Query, history: Histories, keep: Mask, tables: Lookup,
+    crowd: Callable[[], Crowd], notes: list[str],
+) -> Candidates:  # fmt: skip
     """The candidates of the sources that the query names; `keep` by row."""
     items, index = snapshot.features.items, snapshot.index
     if isinstance(index, Cells):
         index = Exact(items.values, items.present)
+    counts = not {"popular", "trending"}.isdisjoint(query.sources)
     pool = drawn_from(
         query.sources, history, snapshot.model, snapshot.features, snapshot.events, tables,
-        index, keep, query.k,
+        index, keep, query.k, crowd=crowd() if counts else tables.crowd,
     )  # fmt: skip
     if len(pool.rows) < query.k:
         notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")

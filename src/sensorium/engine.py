@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from sensorium.evaluate.drift import drift
 from sensorium.evaluate.gate import Bounds, Verdict
 from sensorium.feedback.open import embedded, opened
 from sensorium.feedback.store import Entry, Store
-from sensorium.held import Held
+from sensorium.held import CLOCKS_SECONDS, Held
 from sensorium.live import Live, celled
+from sensorium.rank.crowd import Crowd
 from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import look_up
 from sensorium.rank.query import Query, Ranking, Rule, Why, parse_rules
@@ -41,8 +43,6 @@ from sensorium.runs import Version, store_of
 from sensorium.searching import Found, search
 from sensorium.settings import described
 from sensorium.snapshot import Snapshot
-
-CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
 
 
 class Engine:
@@ -209,14 +209,24 @@ class Engine:
         """
         live = self._held.live.weighing(query.members)
         happened = self._happened(live, query)
-        ranking = answer(live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact)
+        ranking = answer(
+            live, query, happened, lookup=live.lookup, masks=live.masks, weights=live.weights, exact=exact,
+            crowd=partial(self._held.crowd, live),
+        )  # fmt: skip
         return replace(ranking, version=live.name)
 
     def why(self, item: str, query: Query) -> Why:
         """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""
         live = self._held.live.weighing(query.members)
-        told = why(live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights)
+        told = why(
+            live, query, item, self._happened(live, query), lookup=live.lookup, weights=live.weights,
+            crowd=partial(self._held.crowd, live),
+        )  # fmt: skip
         return replace(told, version=live.name)
+
+    def crowd(self, live: Live | None = None) -> Crowd:
+        """How often each item was chosen by now: counts that decay, by a half-life of ninety days and one of a day."""
+        return self._held.crowd(live or self._held.live)
 
     def _happened(self, live: Live, query: Query) -> list[Entry]:
         """The log's entries of the query's person that the snapshot does not know, and whose time has come."""

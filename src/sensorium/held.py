@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sensorium import runs
@@ -17,8 +19,12 @@ from sensorium import snapshot as snapshots
 from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry, Store
 from sensorium.live import Live, celled
+from sensorium.rank.crowd import Crowd
 from sensorium.refresh import based, carried
 from sensorium.snapshot import Snapshot
+
+CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
+PIECE = 20_000  # entries that are read of the log at once
 
 
 class Held:
@@ -72,6 +78,11 @@ class Held:
             return self.log.read(after, user=user)
         return [e for e in self.unsaved if e.position > after and user in (None, e.user)]
 
+    def crowd(self, live: Live) -> Crowd:
+        """What people choose by now, all that is stored counting. **Cost** a look at the log, which tells what is new."""
+        read = self.entries if self.log is None else partial(self.log.read, most=PIECE)
+        return live.following.upon(read, time.time() + CLOCKS_SECONDS)
+
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Notes events; returns their positions."""
         if self.log is not None:
@@ -103,6 +114,8 @@ class Held:
             after.__dict__.update(
                 {name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__}
             )
+            if snapshot.position == before.snapshot.position and "following" in before.__dict__:
+                after.__dict__["following"] = before.following
         snapshot, name = celled(after), before.name
         if self.folder is not None and keep:
             name = runs.keep(snapshot, self.folder, only=only, why=why, of=of)
@@ -110,4 +123,5 @@ class Held:
         live.__dict__.update(after.__dict__ | {"snapshot": snapshot, "name": name})
         if before.warm:  # whoever asks must not wait for tables
             live.warmed()
+            self.crowd(live)
         self.live = live

@@ -15,6 +15,7 @@ from sensorium.errors import RecipeError
 from sensorium.index.cells import Cells, cells_by, cells_of
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Pulls
+from sensorium.rank.crowd import Following
 from sensorium.rank.filters import Masks
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query
@@ -54,6 +55,12 @@ class Live:
         """Who did what, and the attributes by column."""
         return look_up(self.snapshot.catalog, self.snapshot.events)
 
+    @cached_property
+    def following(self) -> Following:
+        """What the crowd chooses, from the snapshot on."""
+        now = self.snapshot
+        return Following(self.lookup.crowd, now.catalog.ids, self.weights, now.position)
+
     @property
     def swift(self) -> bool:
         """Whether an answer takes so little time that handing it to a thread would cost as much."""
@@ -82,7 +89,7 @@ class Live:
 
     def warmed(self) -> Live:
         """Itself, with its tables made: so the first answer after a swap is as quick as the others."""
-        for table in ("index", "lookup", "made_from", "weights", "hidden", "masks"):
+        for table in ("index", "lookup", "made_from", "weights", "hidden", "following", "masks"):
             getattr(self, table)
         if isinstance(self.index, Cells) and len(self.snapshot.catalog):
             answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
@@ -107,7 +114,9 @@ class Live:
             if not hasattr(model, "weighing"):
                 raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
             other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
-            other.__dict__.update(index=self.index, lookup=self.lookup, hidden=self.hidden, masks=self.masks)
+            other.__dict__.update(
+                index=self.index, lookup=self.lookup, hidden=self.hidden, masks=self.masks, following=self.following
+            )
             if len(presets) >= PRESETS:
                 presets.pop(next(iter(presets)), None)
             presets[named] = other

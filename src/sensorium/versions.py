@@ -87,6 +87,7 @@ def adopt(held: Held, place: Path, version: Version) -> str:
     candidate = snapshots.read(place)
     live = held.live
     ready = Live(carried(candidate, live.snapshot), version.of).warmed()
+    held.crowd(ready)  # reads the log here, not in somebody's answer
     with held.writing, runs.locked(folder):
         if runs.current(folder).name != version.of or held.live.name != version.of:
             raise SnapshotError(f"{place}: made from version {version.of}, which no longer answers; learn again")

@@ -12,12 +12,13 @@ from sensorium.arrays import Floats, Rows, best
 from sensorium.data.events import Events, Histories, confidence
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Embeds, Features, Model
+from sensorium.rank.crowd import Crowd
 from sensorium.rank.lookup import Lookup
 
 NEAR, COMPANION, POPULAR, NEW = 2000, 2000, 1000, 200  # most of each source, before the union
 LATEST = 20  # events of a history that are asked with
 NOTHING = np.zeros(0, np.int64)
-FOUND = ("all", "near", "companion", "popular", "new")
+FOUND = ("all", "near", "companion", "popular", "new", "trending")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +48,15 @@ def candidates(
     return _united(
         near=_near(history, model, features, index, allowed, NEAR * wide(k)),
         companion=_companions(history, events, lookup, allowed, COMPANION * wide(k)),
-        popular=_first(lookup.popular, allowed, POPULAR * wide(k)),
+        popular=_first(lookup.crowd.popular, allowed, POPULAR * wide(k)),
         new=_first(lookup.new, allowed, NEW * wide(k)),
     )
 
 
-def well_known(lookup: Lookup, allowed: NDArray[np.bool_], k: int) -> Candidates:
+def well_known(crowd: Crowd, lookup: Lookup, allowed: NDArray[np.bool_], k: int) -> Candidates:
     """The most popular allowed rows, and some new ones: for whom nothing is known of."""
     return _united(
-        popular=_first(lookup.popular, allowed, POPULAR * wide(k)), new=_first(lookup.new, allowed, NEW * wide(k))
+        popular=_first(crowd.popular, allowed, POPULAR * wide(k)), new=_first(lookup.new, allowed, NEW * wide(k))
     )
 
 
@@ -72,7 +73,7 @@ def _united(**sources: Rows) -> Candidates:
 
 def drawn_from(
     names: Collection[str], history: Histories, model: Model, features: Features, events: Events, lookup: Lookup,
-    index: Index | None, allowed: NDArray[np.bool_], k: int,
+    index: Index | None, allowed: NDArray[np.bool_], k: int, *, crowd: Crowd,
 ) -> Candidates:  # fmt: skip
     """The allowed rows of the named sources alone, whatever the size of the catalogue; `near` without an index is exact."""
     if not names:
@@ -83,11 +84,12 @@ def drawn_from(
     sources = [
         _near(history, model, features, index, allowed, NEAR * wide) if "near" in names else NOTHING,
         _companions(history, events, lookup, allowed, COMPANION * wide) if "companion" in names else NOTHING,
-        _first(lookup.popular, allowed, POPULAR * wide) if "popular" in names else NOTHING,
+        _first(crowd.popular, allowed, POPULAR * wide) if "popular" in names else NOTHING,
         _first(lookup.new, allowed, NEW * wide) if "new" in names else NOTHING,
+        _first(crowd.trending, allowed, POPULAR * wide) if "trending" in names else NOTHING,
     ]
     rows, first = np.unique(np.concatenate(sources), return_index=True)
-    origin = np.repeat(np.arange(1, 5, dtype=np.int8), [len(source) for source in sources])
+    origin = np.repeat(np.arange(1, 6, dtype=np.int8), [len(source) for source in sources])
     return Candidates(rows, origin[first])
 
 

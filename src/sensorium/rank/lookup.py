@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.arrays import Floats, Rows
+from sensorium.arrays import Rows
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import ATTRIBUTES, Attributes
-from sensorium.data.events import RATED, Events, confidence
-
-HALF_LIFE_SECONDS = 90 * 86400.0  # after which an event counts half for popularity
+from sensorium.data.events import RATED, Events
+from sensorium.rank.crowd import Crowd, crowd_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +49,7 @@ class Lookup:
 
     events: Events
     by_user: Places
-    popularity: Floats  # (I,)
-    popular: Rows  # rows by falling popularity, those with any
+    crowd: Crowd  # as of the snapshot
     new: Rows  # rows that nobody has touched, the latest added first
     columns: Mapping[str, Column]
     scale: float  # half the width of the rating scale
@@ -59,18 +57,16 @@ class Lookup:
     @cached_property
     def by_item(self) -> Places:
         """The places of events by item: asked for by models without vectors alone."""
-        return places(self.events.item, len(self.popularity))
+        return places(self.events.item, self.events.items)
 
 
 def look_up(catalog: Catalog, events: Events) -> Lookup:
     """The tables for a catalogue and its events. **Cost** O(E log E + I·attributes), once a snapshot."""
     count = np.bincount(events.item, minlength=len(catalog))
-    popularity = _popularity(events, len(catalog))
-    order = np.argsort(-popularity, kind="stable")
     rated = events.value[np.isfinite(events.value) & _rates(events)]
     return Lookup(
         events=events, by_user=places(events.user, events.users),
-        popularity=popularity, popular=order[popularity[order] > 0], new=np.flatnonzero(count == 0)[::-1].copy(),
+        crowd=crowd_of(events, len(catalog)), new=np.flatnonzero(count == 0)[::-1].copy(),
         columns=_columns(catalog), scale=float(np.ptp(rated)) / 2 if len(rated) else 0.0,
     )  # fmt: skip
 
@@ -89,16 +85,6 @@ def places(owner: NDArray[np.integer], owners: int) -> Places:
     key.sort()
     key &= 0xFFFFFFFF
     return Places(key, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-
-
-def _popularity(events: Events, items: int) -> Floats:
-    """How often each item was chosen, an event halving every ninety days where times are known."""
-    if not len(events):
-        return np.zeros(items, np.float32)
-    worth = np.maximum(confidence(events, 0.0), 0).astype(np.float64)
-    if events.timed:
-        worth *= 0.5 ** ((events.time[-1] - events.time) / HALF_LIFE_SECONDS)
-    return np.bincount(events.item, worth, minlength=items).astype(np.float32)
 
 
 def _rates(events: Events) -> NDArray[np.bool_]:

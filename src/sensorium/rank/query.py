@@ -12,7 +12,7 @@ from sensorium.errors import RecipeError
 from sensorium.settings import nearest
 
 MOST = 1000  # results of one query
-SOURCES = ("near", "companion", "popular", "new")  # of candidates
+SOURCES = ("near", "companion", "popular", "new", "trending")  # of candidates
 MODALITIES = (
     "text",
     "image",
@@ -105,7 +105,7 @@ class Query:
     two models differ in scale. `pins`: by item, the place (1 the first) at which it stands. `caps`: by attribute, how many items
     of one value the list may hold. `exploration`: the share of the places that chance fills, from `seed`; every item
     then carries its propensity (see `arrange`). `modalities`: how much each modality of content counts, 1 where not named.
-    `sources`: of which candidates the list is made (near, companion, popular, new; none named: what the engine thinks
+    `sources`: of which candidates the list is made (near, companion, popular, new, trending; none named: what the engine thinks
     best). `members`: what each member of a blend counts for this query.
     """
 
@@ -202,7 +202,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item. `found` says how it became a candidate: `all`, `near`, `companion`, `popular`, `new`; or that it
+    """One recommended item. `found` says how it became a candidate: `all`, `near`, `companion`, `popular`, `new`, `trending`; or that it
     was `pinned`, or `explored`: drawn by chance.
 
     Where an explanation was asked for, the amounts of the reasons and `base` (what no event carried) sum to the score.

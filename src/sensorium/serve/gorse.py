@@ -398,14 +398,15 @@ def gorse(service: Service) -> APIRouter:
     async def popular(
         path_category: str = "", n: N = 10, offset: Offset = 0, category: Category = [], user: Person = ""  # noqa: B006
     ) -> Response:  # fmt: skip
-        """The items that were chosen most, as of the last training; an event counts half after ninety days."""
+        """The items that were chosen most by now; an event counts half after ninety days, up to the newest one."""
         asked = [one for one in (path_category, *category) if one]
 
         def chosen() -> list[dict]:
             live = engine.live
-            ids, worth = live.snapshot.catalog.ids, live.lookup.popularity
+            ids, crowd = live.snapshot.catalog.ids, engine.crowd(live)
+            worth = crowd.popularity
             without = {*ids.rows([*shelf.outside(asked, live), *seen(user)]).tolist(), *live.hidden}
-            rows = [row for row in live.lookup.popular.tolist() if row not in without]
+            rows = [row for row in crowd.popular.tolist() if row not in without]
             return [{"Id": ids[row], "Score": float(worth[row])} for row in rows[offset : offset + n]]
 
         return ready(await service.threaded(chosen))

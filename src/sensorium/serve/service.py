@@ -105,6 +105,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._fresh = asyncio.Event()  # first: what is put while it catches up must not be missed
         await self.slow(self.engine.live.warmed)
+        await self.slow(self.engine.crowd)  # reads what the log holds since the snapshot, once
         await self.slow(self.catch_up)
         await self.slow(self.adaptive.start)
         await self.slow(self._abreast.look)
