@@ -91,6 +91,7 @@ class Live:
         """Itself, with its tables made: so the first answer after a swap is as quick as the others."""
         for table in ("index", "lookup", "made_from", "weights", "hidden", "following", "masks"):
             getattr(self, table)
+        _ = self.lookup.crowd.popular  # an order, which strangers' lists start from
         if isinstance(self.index, Cells) and len(self.snapshot.catalog):
             answer(self, Query(diversity=0.5), lookup=self.lookup, masks=self.masks, weights=self.weights)  # compiles
         snapshots.let_go(self.snapshot)
