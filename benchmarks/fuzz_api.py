@@ -57,7 +57,9 @@ class Server:
         self.socket = socket.create_server(("127.0.0.1", 0))
         port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        app = application(self.service, Serving(port=port, media=run / "of-the-shop"))
+        media = run / "of-the-shop"
+        media.mkdir(exist_ok=True)
+        app = application(self.service, Serving(port=port, media=media))
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
 
