@@ -35,6 +35,24 @@ def run(world, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+NAMES = ("0123456789abcdef0123456789abcdef.png", "00" * 16 + ".jpg")
+
+
+@pytest.fixture
+def uploaded(run, tmp_path) -> Path:
+    """A backup of a run with two uploads, and things beside them that are none."""
+    (run / "media").mkdir()
+    for place, name in enumerate(NAMES):
+        (run / "media" / name).write_bytes(bytes([place]) * 3000)
+    (run / "media" / f".{NAMES[0]}.7.draft").write_bytes(b"draft")
+    (run / "media" / "mine.txt").write_bytes(b"mine")
+    (run / "media" / ("ff" * 16 + ".png")).symlink_to("/etc/hostname")
+    engine = Engine.open(run)
+    backup(run, engine.store, tmp_path / "saved")
+    engine.close()
+    return tmp_path / "saved"
+
+
 @pytest.fixture
 def saved(run, tmp_path) -> Path:
     with_events(run, 30)
@@ -107,6 +125,38 @@ def test_both_kinds_of_store_are_backed_up_and_restored(run, where, tmp_path, re
     engine.close(), copy.close()
 
 
+def test_uploads_are_in_it_and_nothing_else_that_lies_beside_them(run, uploaded, tmp_path):
+    told = restore(uploaded, tmp_path / "copy")
+    assert {name for name in told["files"] if name.startswith("media/")} == {f"media/{name}" for name in NAMES}
+    assert {path.name for path in (tmp_path / "copy" / "media").iterdir()} == set(NAMES)
+    for name in NAMES:
+        assert (tmp_path / "copy" / "media" / name).read_bytes() == (run / "media" / name).read_bytes()
+
+
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_an_upload_that_is_damaged_or_missing_refuses_the_restore(uploaded, tmp_path, how):
+    with zipfile.ZipFile(uploaded) as archive, zipfile.ZipFile(tmp_path / "other", "w") as other:
+        for info in archive.infolist():
+            body = archive.read(info)
+            if info.filename != f"media/{NAMES[0]}":
+                other.writestr(info.filename, body)
+            elif how == "changed":
+                other.writestr(info.filename, b"x" + body[1:])
+    with pytest.raises(SnapshotError, match="does not match its digest" if how == "changed" else "members are missing"):
+        restore(tmp_path / "other", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_more_uploads_than_a_backup_holds_are_told(run, uploaded, tmp_path, monkeypatch):
+    monkeypatch.setattr("sensorium.backup.MOST_UPLOADS", 1)
+    with pytest.raises(SnapshotError, match="not a backup"):
+        restore(uploaded, tmp_path / "copy")
+    engine = Engine.open(run)
+    with pytest.raises(SnapshotError, match="a backup holds 1"):
+        backup(run, engine.store, tmp_path / "more")
+    engine.close()
+
+
 def test_a_run_that_is_there_is_never_overwritten(run, saved):
     with pytest.raises(SnapshotError, match="something already"):
         restore(saved, run)
@@ -169,6 +219,8 @@ def named(name: str, mode: int = 0):
     [
         (named("../escaped"), "no backup does"), (named("/escaped"), "no backup does"),
         (named("snapshot/../../escaped.json"), "no backup does"), (named("snapshot/code.pkl"), "no backup does"),
+        (named("media/../escaped.png"), "no backup does"), (named("media/" + "a" * 32), "no backup does"),
+        (named("media/" + "a" * 32 + ".png", stat.S_IFLNK | 0o777), "no backup does"),
         (named("snapshot/link.json", stat.S_IFLNK | 0o777), "no backup does"),
         (lambda told, other: told["files"].pop("store.sqlite"), "members are missing"),
         (lambda told, other: told.update(format=99), "update it"),

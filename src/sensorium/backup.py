@@ -1,7 +1,7 @@
-"""A run as one file, made while it is served: its current version and its store; and a run from such a file.
+"""A run as one file, made while it is served: its current version, store and uploads; and a run from such a file.
 
-The file is an uncompressed zip archive: `contents.json` (the size and digest of every other member), `store.sqlite` and
-the files of `snapshot/`. Nothing in it is trusted: names are of a fixed form, sizes are bounded before anything is
+The file is an uncompressed zip archive: `contents.json` (the size and digest of every other member), `store.sqlite`, the
+files of `snapshot/`, and under `media/` what was uploaded. Nothing in it is trusted: names are of a fixed form, sizes are bounded before anything is
 written, every byte is held against its digest, and what came out is opened once before it becomes a run.
 """
 
@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +30,11 @@ from sensorium.feedback.store import Store
 FORMAT = 1
 CONTENTS = "contents.json"
 STORE = "store.sqlite"
-MEMBER = re.compile(r"store\.sqlite|snapshot/[a-z][a-z0-9_]{0,63}\.(json|jsonl|safetensors)")
-LISTING_BYTES = 1 << 16  # of contents.json
-MEMBERS = 64
+UPLOADED = f"{runs.UPLOADS}/"  # begins the name of a member that came by upload
+MEMBER = re.compile(rf"store\.sqlite|snapshot/[a-z][a-z0-9_]{{0,63}}\.(json|jsonl|safetensors)|{UPLOADED}{runs.UPLOAD}")
+MEMBERS = 64  # without uploads
+MOST_UPLOADS = 100_000
+LISTING_BYTES = 1 << 24  # of contents.json: some 120 for a member
 TRIES = 10  # before a run that changes all the time is given up
 PIECE = 1 << 20
 
@@ -40,8 +42,8 @@ PIECE = 1 << 20
 def backup(folder: Path | str, store: Store, file: Path | str) -> dict[str, Any]:
     """Writes the run in a folder, and its store, to a file; returns what is in it. Others go on reading and writing.
 
-    The store is copied after the version, so that whatever the version has read is in it; where somebody was forgotten
-    meanwhile, it begins anew. The file is there whole, on the disk, or not at all. **Raises** SnapshotError.
+    The store is copied after the version, so that whatever the version has read is in it, and before the uploads, which
+    are on the disk before the store tells of them; where somebody was forgotten meanwhile, it begins anew. The file is there whole, on the disk, or not at all. **Raises** SnapshotError.
     """
     folder, file = Path(folder), Path(file)
     draft = file.with_name(f".{file.name}.{os.getpid()}.draft")
@@ -55,7 +57,7 @@ def backup(folder: Path | str, store: Store, file: Path | str) -> dict[str, Any]
                     if not _still(folder, files):
                         continue
                     with copy.open("rb") as stored:
-                        told = _written(draft, {STORE: stored, **files})
+                        told = _written(draft, {STORE: stored, **files}, _uploads(folder))
                 os.replace(draft, file)
                 _flushed(file.parent)
                 return told
@@ -84,7 +86,13 @@ def restore(file: Path | str, folder: Path | str, where: Path | str | None = Non
                 if told["bytes"] > free:
                     raise SnapshotError(f"{file}: it holds {told['bytes']:,} bytes, {folder} has room for {free:,}")
                 for name, wanted in told["files"].items():
-                    whole = draft / "log.sqlite" if name == STORE else place / name.removeprefix("snapshot/")
+                    if name == STORE:
+                        whole = draft / "log.sqlite"
+                    elif name.startswith(UPLOADED):
+                        whole = draft / name
+                        whole.parent.mkdir(exist_ok=True)
+                    else:
+                        whole = place / name.removeprefix("snapshot/")
                     _extracted(archive, name, wanted, whole)
             snapshots.read(place)
             _settled(draft / "log.sqlite", folder / "log.sqlite", where)
@@ -92,6 +100,8 @@ def restore(file: Path | str, folder: Path | str, where: Path | str | None = Non
             for path in (
                 *(path for path in draft.iterdir() if path.is_file()),
                 *place.iterdir(),
+                *sorted((draft / runs.UPLOADS).glob("*")),
+                *draft.glob(runs.UPLOADS),
                 place,
                 place.parent,
                 draft,
@@ -128,11 +138,30 @@ def _still(folder: Path, files: Mapping[str, IO[bytes]]) -> bool:
     return not (folder / runs.ERASING).exists() and all(Path(file.name).exists() for file in files.values())
 
 
-def _written(draft: Path, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
+def _uploads(folder: Path) -> list[Path]:
+    """What was uploaded, and nothing else that lies there. **Raises** SnapshotError where it is more than a backup holds."""
+    home = folder / runs.UPLOADS
+    paths = sorted(path for path in home.iterdir() if re.fullmatch(runs.UPLOAD, path.name)) if home.is_dir() else []
+    if len(paths) > MOST_UPLOADS:
+        raise SnapshotError(f"{home}: {len(paths):,} uploads, a backup holds {MOST_UPLOADS:,}; copy the folder instead")
+    return paths
+
+
+def _named(files: Mapping[str, IO[bytes]], uploads: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
+    """The members and their names; uploads are opened one at a time, and no link is followed."""
+    yield from files.items()
+    for path in uploads:
+        with contextlib.suppress(FileNotFoundError):  # its item was dropped meanwhile
+            if stat.S_ISREG(path.lstat().st_mode):
+                with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                    yield UPLOADED + path.name, file
+
+
+def _written(draft: Path, files: Mapping[str, IO[bytes]], uploads: Sequence[Path]) -> dict[str, Any]:
     told: dict[str, dict[str, Any]] = {}
     with draft.open("xb") as out:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for name, file in files.items():
+            for name, file in _named(files, uploads):
                 if not MEMBER.fullmatch(name):
                     raise SnapshotError(f"{file.name}: not a file of a version; take it away")
                 digest, size = hashlib.blake2b(digest_size=16), 0
@@ -153,7 +182,7 @@ def _written(draft: Path, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
 def _listing(archive: zipfile.ZipFile) -> dict[str, Any]:
     """What an archive says it holds, which must be what stands in it. **Raises** SnapshotError for anything else."""
     members = {info.filename: info for info in archive.infolist()}
-    if len(members) != len(archive.infolist()) or CONTENTS not in members or len(members) > MEMBERS:
+    if len(members) != len(archive.infolist()) or CONTENTS not in members or _too_many(members):
         raise SnapshotError(f"{archive.filename}: not a backup of Sensorium")
     for name, info in members.items():
         kind = stat.S_IFMT(info.external_attr >> 16)
@@ -173,6 +202,14 @@ def _listing(archive: zipfile.ZipFile) -> dict[str, Any]:
     if any(members[name].file_size != one["bytes"] for name, one in files.items()):
         raise SnapshotError(f"{archive.filename}: damaged (sizes do not match); take another backup")
     return {"files": files, "bytes": sum(members[name].file_size for name in files)}
+
+
+def _too_many(names: Iterable[str]) -> bool:
+    others, uploads = 0, 0
+    for name in names:
+        uploads += name.startswith(UPLOADED)
+        others += not name.startswith(UPLOADED)
+    return others > MEMBERS or uploads > MOST_UPLOADS
 
 
 def _extracted(archive: zipfile.ZipFile, name: str, wanted: Mapping[str, Any], whole: Path) -> None:

@@ -12,7 +12,7 @@ Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
 
 
 def backup(run: Run, file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
-    """Write a run, its version and its store, to one file; it may be served meanwhile."""
+    """Write a run, its version, store and uploads, to one file; it may be served meanwhile."""
     from sensorium.backup import backup
     from sensorium.feedback.open import opened
     from sensorium.runs import current, store_of

@@ -17,6 +17,7 @@ from sensorium.data.readers import read_items_with_report
 from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Document
 from sensorium.recipe import Recipe
+from sensorium.runs import UPLOAD
 
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
@@ -25,7 +26,7 @@ ITEMS = "items"  # the kind of document that items are
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
 OURS = ("item_id", "hidden", "dropped", GORSE)  # what a document has beside the columns of the table
 UPLOADED = "upload:"  # begins the mark of a file that came by upload
-_NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
+_NAME = re.compile(UPLOAD)
 
 
 @dataclass(frozen=True)

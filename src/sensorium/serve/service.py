@@ -28,6 +28,7 @@ from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking, Why
+from sensorium.runs import UPLOADS
 from sensorium.serve.abreast import Abreast
 from sensorium.serve.documents import GORSE, ITEMS, Places, told
 from sensorium.serve.keys import Keys
@@ -78,7 +79,7 @@ class Service:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
         self.keys = Keys(self.store, first_key)
-        self.places = Places(Path(folder) / "media", media)
+        self.places = Places(Path(folder) / UPLOADS, media)
         self.fetch = fetch  # whether pictures are fetched by URL
         self.standing = Standing(self.store)
         self.uploads = Uploads(self.places, self.store)
