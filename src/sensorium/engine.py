@@ -126,7 +126,7 @@ class Engine:
                 return  # every change is on disk when it returns
             pending = held.entries()
             log = opened(store_of(folder))
-            start = celled(Live(based(held.snapshot, log.end)))
+            start = celled(Live(based(held.snapshot, log.identity, log.end)))
             log.append(pending)
             held.live = Live(start, runs.keep(start, folder))
             self.close()

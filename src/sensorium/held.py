@@ -7,6 +7,7 @@ back.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,10 @@ from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry, Store
 from sensorium.live import Live, celled
 from sensorium.rank.crowd import Crowd
-from sensorium.refresh import based, carried
+from sensorium.refresh import based, carried, upon
 from sensorium.snapshot import Snapshot
 
+LOG = logging.getLogger("sensorium.log")
 CLOCKS_SECONDS = 5.0  # by which the clocks of those who send events may go before ours
 PIECE = 20_000  # entries that are read of the log at once
 
@@ -55,21 +57,44 @@ class Held:
         return self.folder / "snapshots" / self.live.name if self.folder is not None else None
 
     def stand_upon(self, log: Store, *, fresh: bool) -> None:
-        """Takes the log for its own. **Raises** SnapshotError for one that ends before what the snapshot has read; where
-        there was none (it was moved away), a `fresh` one is gone on with, which the history tells."""
+        """Takes the log for its own. **Raises** SnapshotError for an older copy, that ends before what the snapshot has read.
+
+        Another log, also a `fresh` one where there was none (it was moved away), is gone on with, which a warning and the
+        history tell: its events count from where the snapshot had read it to, if ever. So none counts twice.
+        """
         self.log = log
         try:
-            if log.end < self.snapshot.position and not fresh:
+            identity, known = log.identity, self.snapshot.log
+            if known in ("", identity) and log.end < self.snapshot.position and not fresh:
                 raise SnapshotError(
                     f"{log.place}: it ends at {log.end}, the snapshot has read up to {self.snapshot.position}: an older copy; "
                     "restore the newest, or move it away to start an empty log"
                 )
-            if log.end < self.snapshot.position:
-                with self.writing, runs.locked(self.home):
-                    self.swap(based(self.snapshot, 0), why="another log")
+            if known == "" and log.end >= self.snapshot.position:
+                self.live = Live(self.upon(self.snapshot), self.live.name)
+            elif known != identity:
+                with self.turn():
+                    if self.snapshot.log == known:  # no other process has
+                        self._turn_to(log)
         except BaseException:
             log.close()
             raise
+
+    def _turn_to(self, log: Store) -> None:
+        """Another log than the one that the snapshot has read: within a turn."""
+        before = self.snapshot
+        after = based(before, log.identity, before.logs.get(log.identity, 0))
+        seen = log.identity in before.logs
+        what = f"its events count from {'where it was left' if seen else 'its beginning'} ({after.position})"
+        LOG.warning(
+            f"{log.place}: another log than the one that the run has learnt from up to {before.position}; "
+            f"{what if log.end else 'it is empty'}, and what was learnt stays"
+        )
+        self.swap(after, why="another log")
+
+    def upon(self, snapshot: Snapshot) -> Snapshot:
+        """A version upon the log of this run."""
+        return snapshot if self.log is None else upon(snapshot, self.log.identity)
 
     def entries(self, after: int | None = None, user: str | None = None) -> list[Entry]:
         """The events since the snapshot, or `after` a position; all, or one person's."""
@@ -102,7 +127,9 @@ class Held:
             with runs.locked(self.folder):
                 newest = runs.current(self.folder)
                 if newest.name != self.live.name:
-                    self.live = Live(carried(snapshots.read(newest), self.live.snapshot, newer=False), newest.name)
+                    self.live = Live(
+                        carried(self.upon(snapshots.read(newest)), self.live.snapshot, newer=False), newest.name
+                    )
                 yield
 
     def swap(
@@ -114,7 +141,8 @@ class Held:
             after.__dict__.update(
                 {name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__}
             )
-            if snapshot.position == before.snapshot.position and "following" in before.__dict__:
+            same = (snapshot.log, snapshot.position) == (before.snapshot.log, before.snapshot.position)
+            if same and "following" in before.__dict__:
                 after.__dict__["following"] = before.following
         snapshot, name = celled(after), before.name
         if self.folder is not None and keep:

@@ -60,9 +60,21 @@ def unlogged(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, events=events, position=snapshot.base)
 
 
-def based(snapshot: Snapshot, end: int) -> Snapshot:
-    """The snapshot upon another log that has come to `end`: all its events are its own, none is looked up there."""
-    return replace(snapshot, events=replace(snapshot.events, logged=None), position=end, base=end)
+def based(snapshot: Snapshot, log: str, end: int) -> Snapshot:
+    """The snapshot upon another log that has come to `end`: all its events are its own, none is looked up there. How far
+    it had read in the log before is kept."""
+    logs = {**snapshot.logs, snapshot.log: snapshot.position} if snapshot.log else snapshot.logs
+    return replace(
+        snapshot, events=replace(snapshot.events, logged=None), position=end, base=end, log=log,
+        logs={name: place for name, place in logs.items() if name != log},
+    )  # fmt: skip
+
+
+def upon(snapshot: Snapshot, log: str) -> Snapshot:
+    """The snapshot upon a log: as it is where it has read that one, else from where it had come there, or its beginning."""
+    if snapshot.log == log:
+        return snapshot
+    return based(snapshot, log, snapshot.logs.get(log, 0)) if snapshot.log else replace(snapshot, log=log)
 
 
 def refreshed(
@@ -86,7 +98,8 @@ def refreshed(
     position = max([snapshot.position, *(entry.position for entry in entries)])
     fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
     fresh = replace(
-        fresh, recipe=snapshot.recipe, position=position, base=snapshot.base, hidden=snapshot.hidden,
+        fresh, recipe=snapshot.recipe, position=position, base=snapshot.base, log=snapshot.log, logs=snapshot.logs,
+        hidden=snapshot.hidden,
         documents=snapshot.documents,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,

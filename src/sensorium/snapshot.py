@@ -70,6 +70,8 @@ class Snapshot:
     trials: tuple[Any, ...] = ()
     documents: int = 0  # up to which change the store's documents of items are taken in
     base: int = 0  # up to which position of the log its events stand among those of the tables, not to be told apart
+    log: str = ""  # the identity of the log that `position` is of; "" where it has read none
+    logs: Mapping[str, int] = dataclasses.field(default_factory=dict)  # how far it had read in others, by identity
     cells: NDArray[np.int32] | None = None  # the cell of each item (index/cells.py), of a large catalogue
 
 

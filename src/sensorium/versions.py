@@ -107,7 +107,7 @@ def rollback(held: Held, to: str | None = None) -> str:
         if name is None or name not in runs.kept(folder):
             there = ", ".join(kept for kept in runs.kept(folder) if kept != here) or "none"
             raise UnknownId(f"no version {to or 'before this one'} to go back to; there are: {there}")
-        after = carried(snapshots.read(folder / "snapshots" / name), held.snapshot)
+        after = carried(held.upon(snapshots.read(folder / "snapshots" / name)), held.snapshot)
         runs.withdraw(folder, here, {"since": time.time(), "why": f"rollback from {here} to {name}"})
         held.swap(after, why="rollback", of=name)
         return held.live.name

@@ -46,6 +46,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE counters (name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO counters SELECT 'documents', COALESCE(MAX(changed), 0) FROM documents",
     ),
+    ("INSERT INTO counters VALUES ('identity', random() & 0x7fffffffffffffff)",),  # which log this is, wherever it lies
 )
 VERSION = len(STEPS)
 _COLUMNS = "user, item, kind, time, value, text, key, position"
@@ -91,6 +92,12 @@ class Log:
         """The position of the newest entry ever appended; 0 before the first."""
         with self._told():
             return int(self._one("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'events'"))
+
+    @property
+    def identity(self) -> str:
+        """Which log this is: drawn when it was made, the same in its copies."""
+        with self._told():
+            return format(self._one("SELECT last FROM counters WHERE name = 'identity'"), "016x")
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Stores entries, all or none, and returns their positions once they are on the disk.
@@ -260,7 +267,9 @@ class Log:
         with self._told():
             told = dict(self._base.execute("SELECT name, seq FROM sqlite_sequence"))
             last = self._one("SELECT last FROM counters WHERE name = 'documents'")
-        return {"events": told.get("events", 0), "journal": told.get("journal", 0), "documents": last}
+            identity = self._one("SELECT last FROM counters WHERE name = 'identity'")
+        ends = {name: told.get(name, 0) for name in ("events", "journal")}
+        return {**ends, "documents": last, "identity": identity}
 
     def fill(
         self,
@@ -272,13 +281,14 @@ class Log:
         """The rows of another store as they stand there, into an empty one: `events` as the fields of Entry, `documents`
         as kind, id, JSON, change, `journal` as position, name, user, time, JSON; and the last number of each counter."""
         with self._told(), self._writing():
-            if self.end or self._one("SELECT last FROM counters"):
+            if self.end or self._one("SELECT last FROM counters WHERE name = 'documents'"):
                 raise SnapshotError(f"{self.path} is not empty; name another file")
             for table, rows in (("events", events), ("documents", documents), ("journal", journal)):
                 columns, _ = TABLES[table]
                 marks = ", ".join("?" * (columns.count(",") + 1))
                 self._base.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
-            self._base.execute("UPDATE counters SET last = ?", [counters["documents"]])
+            for name in ("documents", "identity"):
+                self._base.execute("UPDATE counters SET last = ? WHERE name = ?", [counters[name], name])
             for name in ("events", "journal"):
                 self._base.execute("DELETE FROM sqlite_sequence WHERE name = ?", [name])
                 self._base.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [name, counters[name]])

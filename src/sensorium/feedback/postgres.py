@@ -48,6 +48,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         # What people wrote is not copied into the planner's statistics.
         "ALTER TABLE events ALTER COLUMN text SET STATISTICS 0, ALTER COLUMN key SET STATISTICS 0",
     ),
+    ("INSERT INTO counters VALUES ('identity', floor(random() * 9e18)::bigint)",),  # which log this is
 )
 VERSION = len(STEPS)
 _COLUMNS = '"user", item, kind, time, value, text, key, position'
@@ -110,6 +111,11 @@ class PostgresStore:
     def end(self) -> int:
         """The position of the newest entry ever appended; 0 before the first."""
         return int(self._found("SELECT last FROM counters WHERE name = 'events'")[0][0])
+
+    @property
+    def identity(self) -> str:
+        """Which log this is: drawn when it was made, the same in its copies."""
+        return format(self._found("SELECT last FROM counters WHERE name = 'identity'")[0][0], "016x")
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Stores entries, all or none, and returns their positions once they are on the server's disk.
@@ -282,7 +288,7 @@ class PostgresStore:
                 with self._base.cursor().copy(f"COPY {table} FROM STDIN") as copy:
                     for row in rows:
                         copy.write_row(row)
-            for name in names:
+            for name in (*names, "identity"):
                 self._base.execute("UPDATE counters SET last = %s WHERE name = %s", [counters[name], name])
 
     def close(self) -> None:
