@@ -9,7 +9,7 @@ import pytest
 from sensorium.errors import SnapshotError
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry
+from sensorium.feedback.store import Entry, Taken
 
 
 def entry(item: str, **more) -> Entry:
@@ -35,6 +35,38 @@ def test_each_writer_gets_the_positions_of_its_own_entries(tmp_path):
         assert len(stored) == 16 * 25 * 3
         for name, positions in got.items():
             assert [stored[p] for p in positions] == [f"{name}-{m}" for m in range(3)]
+
+
+def test_a_key_of_another_event_fails_its_call_alone_and_the_others_still_share(tmp_path):
+    with Log(tmp_path / "log.db") as log:
+        log.append([entry("a", key="k")])
+        calls: list[int] = []
+        gate, append = threading.Event(), log.append
+
+        def slow(entries):
+            calls.append(len(entries))
+            gate.wait(5)
+            return append(entries)
+
+        log.append = slow  # type: ignore[method-assign]
+        committer = Committer(log)
+        first = committer.submit([entry("first")])
+        while not calls:
+            pass
+        rest = [committer.submit([entry(f"b{n}"), entry("a", key="k")]) for n in range(5)]
+        bad = [committer.submit([entry("c"), entry("other", key=key)]) for key in ("k", "k")]
+        rest += [committer.submit([entry("new", key="twice")])]
+        bad += [committer.submit([entry("newer", key="twice")])]
+        gate.set()
+        assert first.result(5) == [2]
+        assert [r.result(5) for r in rest] == [[n, 1] for n in range(3, 8)] + [[8]]
+        for one, place in zip(bad, (1, 1, 0), strict=True):
+            with pytest.raises(Taken) as told:
+                one.result(5)
+            assert told.value.places == (place,)
+        assert calls == [1, 16, 11, 2, 2, 1]
+        assert [e.item for e in log.read()] == ["a", "first", *(f"b{n}" for n in range(5)), "new"]
+        committer.close()
 
 
 def test_writers_who_wait_share_one_transaction(tmp_path):

@@ -8,12 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from sensorium.errors import DataError, SnapshotError
 from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry
+from sensorium.feedback.open import opened
+from sensorium.feedback.store import Entry, Taken
 
 
 def entry(user="ann", item="a", time=1.0, **more):
@@ -47,6 +50,18 @@ def test_a_key_makes_appending_repeatable(tmp_path):
         assert log.append([entry(key="k1"), entry(), entry(key="k2"), entry(key="k1")]) == [1, 2, 3, 1]
         assert log.append([entry(key="k2"), entry(key="k3")]) == [3, 4]
         assert len(log) == 4
+
+
+def test_a_key_that_another_event_has_is_refused_and_nothing_is_stored(where):
+    with closing(opened(where)) as log:
+        log.append([Entry("ann", "a", "view", 1.0, key="k1")])
+        for other in (Entry("bo", "a", "view", 1.0), Entry("ann", "b", "view", 1.0), Entry("ann", "a", "buy", 1.0)):
+            batch = [Entry("cy", "a", "view", 1.0), replace(other, key="k1")]
+            with pytest.raises(Taken, match="'k1': an event of another user, item or kind has it") as told:
+                log.append(batch)
+            assert told.value.places == (1,)
+        assert log.end == len(log) == 1
+        assert log.append([Entry("ann", "a", "view", 9.0, value=2.0, key="k1")]) == [1]
         many = [entry(key=f"m{n}") for n in range(1200)]
         assert log.append(many) == log.append(many)
 

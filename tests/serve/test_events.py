@@ -146,8 +146,16 @@ def test_a_key_is_known_after_a_restart(world: Path, serve: Any, tmp_path: Path)
             httpx.Client(base_url=it.url, headers={"X-API-Key": it.key}) as client,
         ):
             assert client.post("/v1/events/bulk", content=lines).json() == {"stored": 50, "last": 50}
-            single = {"user": "u", "item": "other", "key": "k7"}
+            single = {"user": "u", "item": "i7", "key": "k7"}
             assert client.post("/v1/events", json={"events": [single]}).json() == {"positions": [8]}
+            for other in ({"user": "v"}, {"item": "i8"}, {"kind": "buy"}):
+                told = client.post("/v1/events", json={"events": [{"user": "new", "item": "i1"}, single | other]})
+                assert told.status_code == 409
+                assert "key 'k7'" in told.json()["error"]
+            body = "\n\n".join(json.dumps(one) for one in (single, single | {"user": "v"}))
+            told = client.post("/v1/events/bulk", content=body)
+            assert told.status_code == 409
+            assert told.json()["error"].startswith("line 3: key 'k7'")
             assert [e.item for e in it.service.store.read()] == [f"i{n}" for n in range(50)]
 
 

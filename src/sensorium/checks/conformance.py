@@ -15,7 +15,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.encode.encoder import Encoder, Names
 from sensorium.errors import SensoriumError
 from sensorium.feedback.commit import Committer
-from sensorium.feedback.store import Entry, Note, Store
+from sensorium.feedback.store import Entry, Note, Store, Taken
 from sensorium.fuse.fusion import Fusion, Views
 from sensorium.index.index import Index
 from sensorium.models.model import Embeds, Explains, Features, Model, Recommender
@@ -350,10 +350,10 @@ def _check_log(opened: Callable[[], Store]) -> None:
 
 
 def _check_keys(opened: Callable[[], Store]) -> None:
-    """An entry of a key that is known keeps the position it has, whatever else it says, wherever it comes from."""
+    """An entry of a key that is known keeps the position it has, wherever it comes from; another event of that key is refused."""
 
     def of(*keys: str | None) -> list[Entry]:
-        return [Entry("kim", f"i{place}", "view", 1.0, key=key) for place, key in enumerate(keys)]
+        return [Entry("kim", "i", "view", 1.0 + place, key=key) for place, key in enumerate(keys)]
 
     with closing(opened()) as store, closing(opened()) as other:
         count = len(store)
@@ -361,6 +361,10 @@ def _check_keys(opened: Callable[[], Store]) -> None:
         must(again == one and one < free < two, "store: a key that stands twice in a batch is stored once")
         must(other.append(of("two", "three", "one"))[::2] == [two, one], "store: a key was stored again")
         must(len(store) == count + 4, "store: a key must be stored once")
+        with suppress(Taken):
+            store.append([*of("four"), Entry("lou", "i", "view", 1.0, key="one")])
+            must(False, "store: a key of another event was taken")
+        must(len(store) == count + 4, "store: of a batch with a key of another event something was stored")
         many = of(*(f"many{n}" for n in range(1500)))
         must(store.append(many) == store.append(many), "store: a repeated batch got other positions")
         must(len(store) == count + 1504, "store: a repeated batch was stored again")

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import accumulate
 
 from sensorium.errors import SnapshotError
-from sensorium.feedback.store import Entry, Store, Unsettled
+from sensorium.feedback.store import Entry, Store, Taken, Unsettled
 
 MOST = 20_000  # entries of one transaction; a longer queue is written in several
 Waiter = Future[list[int]] | asyncio.Future[list[int]]
@@ -92,6 +94,15 @@ class Committer:
         begin, gathered = time.perf_counter(), [entry for entries, _ in taken for entry in entries]
         try:
             positions = self._store.append(gathered)
+        except Taken as error:
+            self._told(len(gathered), time.perf_counter() - begin, False)
+            if len(taken) == 1:
+                return [(taken[0][1], error)]
+            ends = [*accumulate(len(entries) for entries, _ in taken)]
+            bad = {bisect_right(ends, place) for place in error.places}
+            parts = [[taken[place]] for place in sorted(bad)]  # each is told of its own, the others share their sync
+            rest = [one for place, one in enumerate(taken) if place not in bad]
+            return [told for part in [*([rest] if rest else []), *parts] for told in self._written(part)]
         except Exception as error:
             self._told(len(gathered), time.perf_counter() - begin, False)
             if len(taken) == 1 or isinstance(error, Unsettled):  # what may be stored is not written a second time

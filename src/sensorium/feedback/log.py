@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.errors import DataError, SnapshotError
-from sensorium.feedback.store import Document, Entry, Note, written
+from sensorium.feedback.store import Document, Entry, Known, Note, numbered, written
 
 MARK = 0x53454E53  # "SENS": tells this file from any other SQLite file
 
@@ -103,26 +103,13 @@ class Log:
         """Stores entries, all or none, and returns their positions once they are on the disk.
 
         An entry whose key is already stored, or stands earlier in the batch, is not stored again; its position is
-        that of the first. **Cost** one transaction, one sync to disk.
+        that of the first. **Raises** Taken where that is another event. **Cost** one transaction, one sync to disk.
         """
         if not entries:
             return []
         with self._told(), self._writing():
             known = self._known([e.key for e in entries if e.key is not None])
-            position = self.end
-            positions: list[int] = []
-            rows: list[tuple] = []
-            for entry in entries:
-                if entry.key is not None and entry.key in known:
-                    positions.append(known[entry.key])
-                    continue
-                position += 1
-                if entry.key is not None:
-                    known[entry.key] = position
-                positions.append(position)
-                rows.append(
-                    (entry.user, entry.item, entry.kind, entry.time, entry.value, entry.text, entry.key, position)
-                )
+            positions, rows = numbered(entries, known, self.end)
             self._base.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return positions
 
@@ -335,13 +322,14 @@ class Log:
         with self._told(self._look):
             return self._reader.execute(question, values).fetchall()
 
-    def _known(self, keys: list[str]) -> dict[str, int]:
-        """The positions of those keys that are stored."""
-        found: dict[str, int] = {}
+    def _known(self, keys: list[str]) -> dict[str, Known]:
+        """What has those keys that are stored."""
+        found: dict[str, Known] = {}
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
             marks = ", ".join("?" * len(part))
-            found.update(self._base.execute(f"SELECT key, position FROM events WHERE key IN ({marks})", part))
+            asked = f"SELECT key, position, user, item, kind FROM events WHERE key IN ({marks})"
+            found.update({key: (place, *words) for key, place, *words in self._base.execute(asked, part)})
         return found
 
     @contextlib.contextmanager

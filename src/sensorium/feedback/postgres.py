@@ -13,7 +13,7 @@ from typing import Any
 
 from sensorium.errors import DataError, MissingExtra, SnapshotError
 from sensorium.feedback.log import Log
-from sensorium.feedback.store import Document, Entry, Note, Unsettled, written
+from sensorium.feedback.store import Document, Entry, Known, Note, Unsettled, numbered, written
 
 MARK = 0x53454E53  # the advisory lock of whoever brings the tables up to date
 
@@ -121,28 +121,21 @@ class PostgresStore:
         """Stores entries, all or none, and returns their positions once they are on the server's disk.
 
         An entry whose key is already stored, or stands earlier in the batch, is not stored again; its position is
-        that of the first. **Cost** one transaction; those of other processes wait for it.
+        that of the first. **Raises** Taken where that is another event. **Cost** one transaction; those of other processes wait for it.
         """
         if not entries:
             return []
-        positions: list[int] = []
         with self._writing("events") as turn:
             keys = [entry.key for entry in entries if entry.key is not None]
-            known: dict[str, int] = {}
+            known: dict[str, Known] = {}
             if keys:
-                known.update(turn.cursor.execute("SELECT key, position FROM events WHERE key = ANY(%s)", [keys]))
+                asked = 'SELECT key, position, "user", item, kind FROM events WHERE key = ANY(%s)'
+                known = {key: (place, *words) for key, place, *words in turn.cursor.execute(asked, [keys])}
+            positions, rows = numbered(entries, known, turn.last)
+            turn.last += len(rows)
             with turn.cursor.copy(f"COPY events ({_COLUMNS}) FROM STDIN") as copy:
-                for entry in entries:
-                    if entry.key is not None and entry.key in known:
-                        positions.append(known[entry.key])
-                        continue
-                    turn.last += 1
-                    if entry.key is not None:
-                        known[entry.key] = turn.last
-                    positions.append(turn.last)
-                    copy.write_row(
-                        (entry.user, entry.item, entry.kind, entry.time, entry.value, entry.text, entry.key, turn.last)
-                    )
+                for row in rows:
+                    copy.write_row(row)
         return positions
 
     def read(

@@ -86,12 +86,48 @@ class Unsettled(SnapshotError):
     """Whether a change is on the disk cannot be told: it may be, so it is not written again without keys."""
 
 
+class Taken(DataError):
+    """A key that another event has. `places` tells which of the entries of the call those are, from 0."""
+
+    def __init__(self, line: str, places: Sequence[int]) -> None:
+        super().__init__(line)
+        self.places = tuple(places)
+
+
+Known = tuple[int, str, str, str]  # of an entry with a key: its position, user, item and kind
+
+
+def numbered(entries: Sequence[Entry], known: dict[str, Known], last: int) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """The positions of entries after `last`, and the rows of those that are new: user, item, kind, time, value, text, key,
+    position. `known` are the keys that are stored; those of the entries are added. **Raises** Taken.
+    """
+    positions: list[int] = []
+    rows: list[tuple[Any, ...]] = []
+    others: list[int] = []
+    for place, entry in enumerate(entries):
+        if entry.key is not None:
+            before = known.get(entry.key)
+            if before is not None:
+                positions.append(before[0])
+                if before[1:] != (entry.user, entry.item, entry.kind):
+                    others.append(place)
+                continue
+            known[entry.key] = (last + 1, entry.user, entry.item, entry.kind)
+        last += 1
+        positions.append(last)
+        rows.append((entry.user, entry.item, entry.kind, entry.time, entry.value, entry.text, entry.key, last))
+    if others:
+        key = (entries[others[0]].key or "")[:60]
+        raise Taken(f"key {key!r}: an event of another user, item or kind has it; give each event its own", others)
+    return positions, rows
+
+
 class Store(Protocol):
     """A call that changes something returns once that is on the disk, and changed all of it or nothing.
 
     Positions of events ascend and are never given twice, not even after an erasure; a key makes an append repeatable.
     They become readable in their order: whoever has read up to a position has missed nothing before it. The same
-    holds for `changed` of documents. **Raises** SnapshotError where the store cannot be reached, is damaged, or was
+    holds for `changed` of documents. **Raises** Taken for a key that another event has, SnapshotError where the store cannot be reached, is damaged, or was
     written by a newer version, Unsettled (one of those) where it broke in the middle of a commit, and DataError for
     what it cannot hold.
     """

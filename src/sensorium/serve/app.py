@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
+from sensorium.feedback.store import Taken
 from sensorium.serve import answers, events, experiments, gorse, models, native, operations, standing, uploads
 from sensorium.serve.guards import LOOPBACK, OPEN, Forbidden, Guards
 from sensorium.serve.keys import Conflict
@@ -149,7 +150,7 @@ def _routed(service: Service) -> FastAPI:
     known = [(route.path_regex, route.methods) for r in routers for route in r.routes if isinstance(route, APIRoute)]
 
     async def wrong(request: Request, error: Exception) -> Response:
-        kinds = ((Busy, 503), (UnknownId, 404), (Conflict, 409))
+        kinds = ((Busy, 503), (UnknownId, 404), (Conflict, 409), (Taken, 409))
         status = next((status for kind, status in kinds if isinstance(error, kind)), 400)
         if isinstance(error, SensoriumError) and not isinstance(error, Busy | UnknownId | DataError | RecipeError):
             status = 503

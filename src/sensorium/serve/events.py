@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from sensorium.errors import DataError
-from sensorium.feedback.store import Entry
+from sensorium.feedback.store import Entry, Taken
 from sensorium.serve import deeds
 from sensorium.serve import schemas as wire
 from sensorium.serve.lean import Lean
@@ -37,14 +37,22 @@ def _body(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def events(service: Service) -> APIRouter:
     """The routes."""
-    lean = APIRouter(responses=WRONG, route_class=Lean)
+    lean = APIRouter(responses={**WRONG, 409: {"model": wire.Wrong}}, route_class=Lean)
     routes = APIRouter(responses=WRONG)
     one, many = wire.Events.model_json_schema(), {"type": "string", "description": "An event a line, as JSON."}
     one["properties"]["events"]["items"] = one.pop("$defs")["Event"]  # the description holds no other's definitions
 
+    async def written(batch: list[Entry], answers: list[str | None], numbers: list[int], stored: int) -> int:
+        try:
+            return (await service.stored(batch, answers))[-1]
+        except Taken as error:
+            line = numbers[error.places[0]]
+            raise Taken(f"line {line}: {error}; {stored} events before are stored", error.places) from None
+
     @lean.post("/v1/events", response_model=wire.Stored, openapi_extra=_body("application/json", one))
     async def note(request: Request) -> Response:
-        """Notes what people did: all or none, on the disk when this answers, and counting in the next answer."""
+        """Notes what people did: all or none, on the disk when this answers, and counting in the next answer. 409: a key
+        that an event of another user, item or kind has."""
         try:
             entries, answers = deeds.entries(await request.body())
         except ValidationError as error:
@@ -55,6 +63,7 @@ def events(service: Service) -> APIRouter:
     async def note_many(request: Request) -> Response:
         """Many events, a JSON object a line. A wrong line stops the call and is named; the batches before it are stored."""
         stored, last, now = 0, 0, time.time()
+        numbers: list[int] = []  # the lines of the batch
         batch: list[Entry] = []
         answers: list[str | None] = []
         for number, line in enumerate((await request.body()).split(b"\n"), 1):
@@ -66,13 +75,14 @@ def events(service: Service) -> APIRouter:
                 first = error.errors()[0]
                 where = ": ".join((f"line {number}", *filter(None, [".".join(map(str, first["loc"]))])))
                 raise DataError(f"{where}: {first['msg']}; {stored} events before are stored") from None
+            numbers.append(number)
             batch.append(entry)
             answers.append(answer)
             if len(batch) == BULK:
-                last = (await service.stored(batch, answers))[-1]
-                stored, batch, answers = stored + len(batch), [], []
+                last = await written(batch, answers, numbers, stored)
+                stored, batch, answers, numbers = stored + len(batch), [], [], []
         if batch:
-            last = (await service.stored(batch, answers))[-1]
+            last = await written(batch, answers, numbers, stored)
         return ready({"stored": stored + len(batch), "last": last})
 
     @routes.get("/v1/users/{user}/events", response_model=wire.History)
