@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,28 @@ def talk(app: Guards, words: Talk, **headers: str) -> None:
             await words(client)
 
     asyncio.run(held())
+
+
+def test_a_key_that_another_process_made_opens_at_once_and_wrong_ones_are_looked_up_seldom(
+    keys: dict[str, Keys],
+) -> None:
+    app = guards(keys)
+    looks, follow = [], Keys.follow
+    for service in app.tenants.services.values():
+        own = service.keys
+        own.follow = lambda own=own: (looks.append(own), follow(own))  # type: ignore[method-assign]
+    made = keys["b"].made("late", "read")
+
+    async def words(client: httpx.AsyncClient) -> None:
+        both = [client.post("/v1/recommend", headers={"X-API-Key": made}) for _ in range(2)]
+        assert [one.status_code for one in await asyncio.gather(*both)] == [200, 200]
+        assert len(looks) == 2  # one for each run
+        begin = time.monotonic()
+        for _ in range(100):
+            assert (await client.post("/v1/recommend", headers={"X-API-Key": "no"})).status_code == 401
+        assert len(looks) <= 2 * (2 + (time.monotonic() - begin) / 0.1)
+
+    talk(app, words)
 
 
 def test_roles_and_groups_open_what_they_say(keys: dict[str, Keys]) -> None:

@@ -98,7 +98,7 @@ class Guards:
         path, method = scope["path"], scope["method"]
         if method == "OPTIONS" and b"access-control-request-method" in headers:
             raise Refusal(204 if sent.shared else 403, "no page of this origin may call")
-        caller = self._caller(path, headers)
+        caller = self._caller(path, headers, await self._known(headers))
         told.caller = caller
         told.tenant = self._tenant(path, caller, headers)
         self._check(path, method, caller)
@@ -121,9 +121,19 @@ class Guards:
         finally:
             body.let_go()
 
-    def _caller(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
-        key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        caller = self.tenants.caller(key.decode("utf-8", "surrogateescape")) if key else None
+    async def _known(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+        """Whose key came; another process may have made it a moment ago."""
+        sent = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        if not sent:
+            return None
+        key = sent.decode("utf-8", "surrogateescape")
+        caller = self.tenants.caller(key)
+        if caller is None:
+            await self.tenants.look_again()
+            caller = self.tenants.caller(key)
+        return caller
+
+    def _caller(self, path: str, headers: Mapping[bytes, bytes], caller: Caller | None) -> Caller:
         if caller is not None:
             return caller
         if path in OPEN:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Keys:
     tenant: str = ""  # the run that the keys open
     _known: dict[str, tuple[Caller, float | None]] = field(default_factory=dict)  # by digest; until when it is good
     _changed: int = 0
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if any(len(one) < SHORTEST for one in self.first.split()):
@@ -186,14 +188,15 @@ class Keys:
 
     def follow(self) -> None:
         """Read the keys anew, where this process or another changed one. **Cost** one question to the store."""
-        changes = self.store.changed(KIND, self._changed)
-        if not changes:
-            return
-        self._changed = changes[-1].changed
-        known: dict[str, tuple[Caller, float | None]] = {}
-        for one in self.store.page(KIND, most=MOST_KEYS):
-            known |= _opened(one.id, one.body or {}, self.tenant)
-        self._known = known  # in one move: requests are let in meanwhile
+        with self._lock:  # who has followed knows what was there before
+            changes = self.store.changed(KIND, self._changed)
+            if not changes:
+                return
+            known: dict[str, tuple[Caller, float | None]] = {}
+            for one in self.store.page(KIND, most=MOST_KEYS):
+                known |= _opened(one.id, one.body or {}, self.tenant)
+            self._known = known  # in one move: requests are let in meanwhile
+            self._changed = changes[-1].changed
 
 
 def _opened(name: str, body: Mapping[str, Any], tenant: str) -> dict[str, tuple[Caller, float | None]]:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sensorium.serve.service import Service
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 AGAIN_SECONDS = 5.0
+LOOK_SECONDS = 0.1  # between two looks for keys that are not known
 
 
 def named(folders: Sequence[Path], within: Path | None = None) -> dict[str, Path]:
@@ -56,6 +58,8 @@ class Tenants:
             service.keys.open_run(name)
         self.pending = 0  # requests that are being answered, in all of them
         self._beginning: list[asyncio.Task[None]] = []
+        self._looking: asyncio.Task[None] | None = None
+        self._next_look = 0.0
 
     @property
     def keyed(self) -> bool:
@@ -67,6 +71,18 @@ class Tenants:
         mark = digest(key)
         found = (service.keys.of(mark) for service in self.services.values())
         return next((caller for caller in found if caller is not None), None)
+
+    async def look_again(self) -> None:
+        """Ask the stores for keys that another process made a moment ago; at most once in LOOK_SECONDS, whoever asks."""
+        if self._looking is None or (self._looking.done() and time.monotonic() >= self._next_look):
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            self._looking = asyncio.create_task(self._looked())
+        await asyncio.shield(self._looking)
+
+    async def _looked(self) -> None:
+        for service in self.services.values():
+            with contextlib.suppress(SensoriumError):
+                await asyncio.to_thread(service.keys.follow)
 
     def seen_by(self, caller: Caller, asked: str = "") -> dict[str, Service]:
         """The runs that somebody may look at, or the one of them that was asked for."""
