@@ -22,11 +22,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from types import TracebackType
 from typing import Any, Generic, NotRequired, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
-from sensorium.errors import MissingExtra, RemoteError
+from sensorium.errors import DataError, MissingExtra, RemoteError
 
 T = TypeVar("T")
 BUSY = (429, 503)  # answers to requests that were not begun
@@ -193,8 +194,9 @@ class _Call(Generic[T]):
 
     def sent(self) -> dict[str, Any]:
         """What httpx is to send."""
-        named = {"content-type": self.kind} if self.content is not None else None
-        return {"json": self.body, "params": self.query, "content": self.content, "headers": named}
+        content, kind = (self.content, self.kind) if self.body is None else (_json(self.body), "application/json")
+        named = {"content-type": kind} if content is not None else None
+        return {"params": self.query, "content": content, "headers": named}
 
     def told(self, status: int, text: bytes) -> T:
         """The answer. **Raises** Refused for any but a good one."""
@@ -253,13 +255,14 @@ def _person(user: str) -> _Call[dict[str, Any]]:
     return _Call("GET", f"/v1/users/{quote(user, safe='')}", dict)
 
 
-def _observe(events: Iterable[Event]) -> _Call[list[int]]:
-    return _Call("POST", "/v1/events", lambda b: b["positions"], {"events": [_keyed(event) for event in events]})
+def _observe(events: Iterable[Event | Iterable[Event]]) -> _Call[list[int]]:
+    each = [one for event in events for one in ([event] if isinstance(event, Mapping) else event)]
+    return _Call("POST", "/v1/events", lambda b: b["positions"], {"events": [_keyed(event) for event in each]})
 
 
 def _bulk(events: Iterable[Event]) -> _Call[int]:
-    lines = "\n".join(json.dumps(_keyed(event)) for event in events)
-    return _Call("POST", "/v1/events/bulk", lambda b: b["stored"], content=lines.encode(), kind="application/x-ndjson")
+    lines = b"\n".join(_json(_keyed(event)) for event in events)
+    return _Call("POST", "/v1/events/bulk", lambda b: b["stored"], content=lines, kind="application/x-ndjson")
 
 
 def _put(items: Iterable[Mapping[str, Any]]) -> _Call[int]:
@@ -294,7 +297,7 @@ def _version() -> _Call[str]:
 class Client:
     """Waits for each answer. `tries`: how often a request is sent while the service is busy or not to be reached.
 
-    **Raises** MissingExtra without httpx; every method Refused, with the service's own line.
+    **Raises** MissingExtra without httpx; every method Refused, with the service's own line, and DataError for what cannot be sent.
     """
 
     def __init__(self, url: str, key: str = "", *, timeout_seconds: float = 30.0, tries: int = 3) -> None:
@@ -349,8 +352,8 @@ class Client:
         """What the service knows of a person."""
         return self._done(_person(user))
 
-    def observe(self, *events: Event) -> list[int]:
-        """Notes at most a thousand events, all or none; they are on the disk when this returns."""
+    def observe(self, *events: Event | Iterable[Event]) -> list[int]:
+        """Notes at most a thousand events, one by one or as a list, all or none; they are on the disk when this returns."""
         return self._done(_observe(events))
 
     def observe_all(self, events: Iterable[Event]) -> int:
@@ -463,8 +466,8 @@ class AsyncClient:
         """What the service knows of a person."""
         return await self._done(_person(user))
 
-    async def observe(self, *events: Event) -> list[int]:
-        """Notes at most a thousand events, all or none; they are on the disk when this returns."""
+    async def observe(self, *events: Event | Iterable[Event]) -> list[int]:
+        """Notes at most a thousand events, one by one or as a list, all or none; they are on the disk when this returns."""
         return await self._done(_observe(events))
 
     async def observe_all(self, events: Iterable[Event]) -> int:
@@ -539,8 +542,22 @@ def _of(kind: type[T], body: Mapping[str, Any]) -> T:
     return kind(**{name: body[name] for name in kind.__dataclass_fields__ if name in body})  # type: ignore[attr-defined]
 
 
-def _keyed(event: Event) -> dict[str, Any]:
+def _keyed(event: Any) -> dict[str, Any]:
+    if not isinstance(event, Mapping):
+        raise DataError(f"event {str(event)[:60]!r}: give user and item, as a mapping")
+    for name in ("time", "value"):
+        number = event.get(name)
+        if isinstance(number, float) and not isfinite(number):
+            raise DataError(f"event of user {event.get('user')!r}: {name} {number!r} must be a finite number")
     return {"key": uuid.uuid4().hex, **event}
+
+
+def _json(body: Any) -> bytes:
+    """**Raises** DataError for what is no plain JSON."""
+    try:
+        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"what is sent must be plain JSON, its numbers finite ({error})") from None
 
 
 def _parts(many: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from sensorium.client import AsyncClient, Client, Refused
-from sensorium.errors import MissingExtra
+from sensorium.errors import DataError, MissingExtra
 
 if TYPE_CHECKING:
     from tests.serve.conftest import Running
@@ -144,6 +144,22 @@ def test_a_busy_service_is_asked_again_and_an_event_is_stored_once(kind: Any, mo
     asked[:] = [b"", b""]
     with pytest.raises(Refused, match="no answer that could be read"):
         kind("http://there").recommend()
+
+
+def test_events_come_one_by_one_or_as_a_list_and_what_is_no_number_is_told(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key)
+    one, other = {"user": "listed", "item": "i1"}, {"user": "listed", "item": "i2"}
+    assert client.observe([one, other]) == [1, 2]
+    assert client.observe(one, [other], iter([one])) == [3, 4, 5]
+    for wrong in (float("nan"), float("inf")):
+        for call in (client.observe, client.observe_all):
+            with pytest.raises(DataError, match=f"event of user 'listed': value {wrong} must be a finite number"):
+                call([one | {"value": wrong}])
+    with pytest.raises(DataError, match="event 'user': give user and item"):
+        client.observe(["user"])
+    with pytest.raises(DataError, match="must be plain JSON"):
+        client.put_items([{"item_id": "x", "price": float("nan")}])
+    assert len(client.history("listed")) == 5
 
 
 def test_the_client_is_light_and_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
