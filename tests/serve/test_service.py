@@ -86,6 +86,18 @@ def test_reasons_sum_to_the_score_and_the_version_is_told(trained: Path, tmp_pat
     asked(trained, tmp_path, talk)
 
 
+@pytest.mark.parametrize("name", ["dropped", "_gorse"])
+def test_marks_of_the_services_own_are_no_columns(trained: Path, tmp_path: Path, name: str) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        told = await client.post("/v1/items", json={"items": [{"item_id": "new"}, {"item_id": "odd", name: True}]})
+        assert told.status_code == 422
+        assert told.json()["error"].startswith("body.items.1: ")
+        assert f"{name!r} is a mark of the service's own" in told.json()["error"]
+        assert service.store.page("items") == []
+
+    asked(trained, tmp_path, talk)
+
+
 def test_a_new_item_is_found_and_a_dropped_one_is_gone(trained: Path, tmp_path: Path) -> None:
     async def talk(client: httpx.AsyncClient, service: Service) -> None:
         with (trained / "world" / "items.csv").open() as file:

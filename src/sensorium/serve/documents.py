@@ -24,7 +24,8 @@ MEDIA_COLUMNS = tuple(
 )  # that the reader takes for media by name
 ITEMS = "items"  # the kind of document that items are
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
-OURS = ("item_id", "hidden", "dropped", GORSE)  # what a document has beside the columns of the table
+MARKS = ("dropped", GORSE)  # that nobody may send
+OURS = ("item_id", "hidden", *MARKS)  # what a document has beside the columns of the table
 UPLOADED = "upload:"  # begins the mark of a file that came by upload
 _NAME = re.compile(UPLOAD)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sensorium.serve.documents import MARKS
 
 
 def _whole(value: Any) -> Any:
@@ -176,6 +178,13 @@ class Item(Wire):
     model_config = ConfigDict(extra="allow")
     item_id: Id
     hidden: bool = False
+
+    @model_validator(mode="after")
+    def _without_marks(self) -> Self:
+        name = next((name for name in MARKS if name in (self.model_extra or {})), None)
+        if name is not None:
+            raise ValueError(f"{name!r} is a mark of the service's own; give the column another name")
+        return self
 
 
 class Items(Wire):
