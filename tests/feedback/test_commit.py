@@ -16,6 +16,20 @@ def entry(item: str, **more) -> Entry:
     return Entry("ann", item, "view", 1.0, **more)
 
 
+def slowed(log: Log) -> tuple[list[int], threading.Event]:
+    """A log whose appends wait for the gate; how many entries each was given."""
+    calls: list[int] = []
+    gate, append = threading.Event(), log.append
+
+    def slow(entries):
+        calls.append(len(entries))
+        gate.wait(5)
+        return append(entries)
+
+    log.append = slow  # type: ignore[method-assign]
+    return calls, gate
+
+
 def test_each_writer_gets_the_positions_of_its_own_entries(tmp_path):
     with Log(tmp_path / "log.db") as log:
         committer = Committer(log)
@@ -40,15 +54,7 @@ def test_each_writer_gets_the_positions_of_its_own_entries(tmp_path):
 def test_a_key_of_another_event_fails_its_call_alone_and_the_others_still_share(tmp_path):
     with Log(tmp_path / "log.db") as log:
         log.append([entry("a", key="k")])
-        calls: list[int] = []
-        gate, append = threading.Event(), log.append
-
-        def slow(entries):
-            calls.append(len(entries))
-            gate.wait(5)
-            return append(entries)
-
-        log.append = slow  # type: ignore[method-assign]
+        calls, gate = slowed(log)
         committer = Committer(log)
         first = committer.submit([entry("first")])
         while not calls:
@@ -71,15 +77,7 @@ def test_a_key_of_another_event_fails_its_call_alone_and_the_others_still_share(
 
 def test_writers_who_wait_share_one_transaction(tmp_path):
     with Log(tmp_path / "log.db") as log:
-        calls: list[int] = []
-        gate, append = threading.Event(), log.append
-
-        def slow(entries):
-            calls.append(len(entries))
-            gate.wait(5)
-            return append(entries)
-
-        log.append = slow  # type: ignore[method-assign]
+        calls, gate = slowed(log)
         committer = Committer(log)
         first = committer.submit([entry("a")])
         while not calls:

@@ -45,6 +45,37 @@ class Table:
     total: Floats
     square: Floats
 
+    @classmethod
+    def of(cls, values: Floats, rows: Rows, start: Rows) -> Table:
+        """What one look at the vectors says of the cells that `Cells.rows` and `Cells.start` tell."""
+        size, sizes = values.shape[1], np.diff(start)
+        close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
+        present = np.ones(len(values), bool)
+        centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
+        square = np.zeros((size, size))
+        begin = 0
+        while begin < len(sizes):  # some whole cells at a time
+            end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
+            here = values[rows[start[begin] : start[end]]]
+            if close is not None:
+                close[start[begin] : start[end]] = here
+            squares = np.einsum("ij,ij->i", here, here)
+            present[rows[start[begin] : start[end]]] = squares > 0
+            square += here.T @ here
+            filled = begin + np.flatnonzero(sizes[begin:end])
+            if len(filled):
+                centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
+                lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
+            begin = end
+        exact = centres.astype(np.float64)
+        around = (square - (exact.T * sizes) @ exact) / max(len(values), 1)
+        usual = max(float(np.trace(around)), 1e-30)
+        spread = np.maximum(lengths - np.einsum("ij,ij->i", exact, exact), 0) / usual
+        return cls(
+            values, close, None if present.all() else present, np.ascontiguousarray(centres.T), spread.astype(np.float32),
+            around.astype(np.float32), (sizes @ exact).astype(np.float32), square.astype(np.float32),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -222,60 +253,13 @@ def cells_by(tables: Sequence[Floats], cell: NDArray[np.int32]) -> Cells:
     known = [table[: len(cell)] for table in tables]
     rows = np.argsort(cell, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(cell))]).astype(np.int64)
-    sums = [_Sums.of(table, rows, start) for table in known]
-    weights = [_weight(table) for table in known]
-    centres = np.concatenate([w * one.centres for w, one in zip(weights, sums, strict=True)], axis=1)
+    told = tuple(Table.of(table, rows, start) for table in known)
     if len(cell) < items:
+        weights = [_weight(table) for table in known]
+        centres = np.concatenate([w * one.centres.T for w, one in zip(weights, told, strict=True)], axis=1)
         fresh = np.concatenate([w * table[len(cell) :] for w, table in zip(weights, tables, strict=True)], axis=1)
         return cells_by(tables, np.concatenate([cell, _nearest(fresh, centres)]))
-    return Cells(tuple(one.table() for one in sums), cell, start, rows)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """What one look at a table's vectors says. **Shapes** centres (G, D) of the cells; lengths (G,): the mean squared length there."""
-
-    values: Floats
-    close: Floats | None
-    present: NDArray[np.bool_]
-    centres: Floats
-    lengths: NDArray[np.float64]
-    sizes: Rows
-    square: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, values: Floats, rows: Rows, start: Rows) -> _Sums:
-        size, sizes = values.shape[1], np.diff(start)
-        close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
-        present = np.ones(len(values), bool)
-        centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
-        square = np.zeros((size, size))
-        begin = 0
-        while begin < len(sizes):  # some whole cells at a time
-            end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
-            here = values[rows[start[begin] : start[end]]]
-            if close is not None:
-                close[start[begin] : start[end]] = here
-            squares = np.einsum("ij,ij->i", here, here)
-            present[rows[start[begin] : start[end]]] = squares > 0
-            square += here.T @ here
-            filled = begin + np.flatnonzero(sizes[begin:end])
-            if len(filled):
-                centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
-                lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
-            begin = end
-        return cls(values, close, present, centres, lengths, sizes, square)
-
-    def table(self) -> Table:
-        """The table, with what its cells say of it."""
-        centres, sizes = self.centres.astype(np.float64), self.sizes
-        around = (self.square - (centres.T * sizes) @ centres) / max(len(self.values), 1)
-        usual = max(float(np.trace(around)), 1e-30)
-        spread = np.maximum(self.lengths - np.einsum("ij,ij->i", centres, centres), 0) / usual
-        return Table(
-            self.values, self.close, None if self.present.all() else self.present, np.ascontiguousarray(self.centres.T),
-            spread.astype(np.float32), around.astype(np.float32), (sizes @ centres).astype(np.float32), self.square.astype(np.float32),
-        )  # fmt: skip
+    return Cells(told, cell, start, rows)
 
 
 def _weight(table: Floats) -> np.float32:

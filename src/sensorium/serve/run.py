@@ -59,9 +59,7 @@ def run(
             opened.callback(door.close)
         app = application(services, serving, traces=traces, hosts=loopback(serving, keyed))
         servers = [(_server(app, serving, context), door) for door, context in doors]
-        lasting = (
-            opened.pop_all()
-        )  # from here on the servers close them; held, or the limit of threads would end with it
+        lasting = opened.pop_all()  # the servers close them; held, or the limit of threads would end with it
     with asyncio.Runner(loop_factory=_loop()) as runner:
         whole = runner.run(_served(app, servers, serving))
         if traces is not None:
