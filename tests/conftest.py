@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a PostgreSQL server where its programs are installed; and no test is timed."""
+"""What tests of several rooms share: a small run, a PostgreSQL server where its programs are installed; and no test is timed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ SETTINGS = {"listen_addresses": "", "shared_buffers": "16MB", "max_connections":
 
 
 MEMORY = Path("/dev/shm")  # what a kill leaves is the same there as on a disk, and a sync costs nothing
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A folder with a small demo world, a run that was trained on it in a moment, and its cache."""
+    from sensorium.checks.worlds import write_demo
+    from sensorium.engine import Engine
+
+    folder = tmp_path_factory.mktemp("small")
+    write_demo(folder / "world", items=36, people=40)
+    recipe = (folder / "world" / "demo.toml").read_text() + '\n[recommender]\nname = "popularity"\n'
+    (folder / "world" / "fast.toml").write_text(recipe)
+    Engine.train(folder / "world" / "fast.toml", out=folder / "run", cache=folder / "cache").close()
+    return folder
+
+
+@pytest.fixture
+def run(world, tmp_path) -> Path:
+    """A run of its own for each test."""
+    shutil.copytree(world / "run", tmp_path / "run")
+    return tmp_path / "run"
 
 
 def quick() -> Path | None:

@@ -13,27 +13,9 @@ from pathlib import Path
 import pytest
 
 from sensorium.backup import CONTENTS, backup, restore
-from sensorium.checks.worlds import write_demo
 from sensorium.engine import Engine
 from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("backup")
-    write_demo(folder / "world", items=36, people=40)
-    recipe = (folder / "world" / "demo.toml").read_text() + '\n[recommender]\nname = "popularity"\n'
-    (folder / "world" / "fast.toml").write_text(recipe)
-    Engine.train(folder / "world" / "fast.toml", out=folder / "run", cache=folder / "cache").close()
-    return folder
-
-
-@pytest.fixture
-def run(world, tmp_path) -> Path:
-    shutil.copytree(world / "run", tmp_path / "run")
-    return tmp_path / "run"
-
 
 NAMES = ("0123456789abcdef0123456789abcdef.png", "00" * 16 + ".jpg")
 

@@ -9,22 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sensorium.checks.worlds import write_demo
 from sensorium.engine import Engine
 from sensorium.errors import DataError, SnapshotError
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Note
 from sensorium.moving import exported, imported
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("moving")
-    write_demo(folder / "world", items=36, people=40)
-    recipe = (folder / "world" / "demo.toml").read_text() + '\n[recommender]\nname = "popularity"\n'
-    (folder / "world" / "fast.toml").write_text(recipe)
-    Engine.train(folder / "world" / "fast.toml", out=folder / "run", cache=folder / "cache").close()
-    return folder
 
 
 @pytest.fixture
