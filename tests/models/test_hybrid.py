@@ -15,7 +15,7 @@ from sensorium.errors import DataError, RecipeError, ShapeError, UnknownId
 from sensorium.evaluate.metrics import accuracy
 from sensorium.models.hybrid import LOSSES, OPTIMIZERS, Hybrid
 from sensorium.models.hybrid.factors import Factors, Given
-from sensorium.models.hybrid.ranks import auc
+from sensorium.models.hybrid.ranks import auc, random_split
 from sensorium.models.hybrid.tables import Table
 from sensorium.models.hybrid.training import Samples, strata
 from sensorium.models.hybrid.vocabulary import Vocabulary
@@ -315,6 +315,31 @@ def test_ranks_and_auc_by_counting() -> None:
     np.testing.assert_allclose(auc(ranks, 14, train), want, atol=1e-12)
     rows, columns = np.divmod(np.arange(9 * 14), 14)
     np.testing.assert_allclose(factors.predict(rows, columns).reshape(9, 14), scores, atol=1e-6)
+
+
+def test_auc_counts_ties_half_also_between_targets() -> None:
+    rng = RNG(0)
+    settings = Hybrid(size=2, loss="bpr", epochs=0)
+    blank = settings.factors(sparse.csr_array(np.ones((6, 9), np.float32)), rng=rng)
+    for _ in range(20):
+        items = np.zeros_like(blank.items)
+        items[:, 0] = rng.integers(3, size=9)  # three values for nine items: most of them tie
+        factors = replace(blank, users=np.zeros_like(blank.users), items=items)
+        train, test = rng.random((6, 9)) < 0.2, rng.random((6, 9)) < 0.4
+        want = []
+        for u in range(6):
+            good, bad = np.flatnonzero(test[u] & ~train[u]), np.flatnonzero(~test[u] & ~train[u])
+            above = np.sign(items[good, 0][:, None] - items[bad, 0]).astype(float)
+            want += [0.5 + above.mean() / 2 if above.size else 0.5] * bool(len(good))
+        known = sparse.csr_array(train.astype(np.float32))
+        ranks = factors.ranks(sparse.csr_array(test.astype(np.float32)), known)
+        np.testing.assert_allclose(auc(ranks, 9, known), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_split_takes_a_share(share: float) -> None:
+    with pytest.raises(DataError, match="share"):
+        random_split(sparse.eye_array(5), share, rng=RNG(0))
 
 
 def test_saved_and_read_back(tmp_path) -> None:
