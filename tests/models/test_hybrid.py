@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -340,6 +341,23 @@ def test_auc_counts_ties_half_also_between_targets() -> None:
 def test_a_split_takes_a_share(share: float) -> None:
     with pytest.raises(DataError, match="share"):
         random_split(sparse.eye_array(5), share, rng=RNG(0))
+
+
+def test_saved_under_any_name_and_damaged_files_are_told(tmp_path: Path) -> None:
+    train, _ = stripes()
+    factors = Hybrid(size=4, loss="bpr", epochs=1).factors(train, rng=RNG(0))
+    factors.save(tmp_path / "factors")
+    assert [path.name for path in tmp_path.iterdir()] == ["factors"]
+    assert Factors.load(tmp_path / "factors").items.tobytes() == factors.items.tobytes()
+    whole = (tmp_path / "factors").read_bytes()
+    np.save(tmp_path / "array", np.zeros(3))
+    for name, content in (
+        ("cut", whole[: len(whole) // 2]), ("empty", b""), ("an array", (tmp_path / "array.npy").read_bytes()),
+        ("changed", whole[:300] + bytes(byte ^ 255 for byte in whole[300:400]) + whole[400:]),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="holds no factors"):
+            Factors.load(tmp_path / name)
 
 
 def test_saved_and_read_back(tmp_path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from sensorium.arrays import Floats, Rows, slices
-from sensorium.errors import DataError, ShapeError
+from sensorium.errors import DataError, RecipeError, ShapeError
 from sensorium.models.hybrid.tables import Entities, Table
 from sensorium.models.hybrid.training import Learner, Samples, train
 from sensorium.train.ranking import Ranks
@@ -193,7 +195,8 @@ class Factors:
         arrays: dict[str, Any] = {"users": self.users, "items": self.items}
         for name in TABLES:
             arrays |= {f"{name}.{part.name}": getattr(getattr(self, name), part.name) for part in fields(Table)}
-        np.savez(Path(path), settings=np.array(json.dumps(asdict(self.settings))), **arrays)
+        with Path(path).open("wb") as file:  # to a name, numpy would add an ending that `load` does not know of
+            np.savez(file, settings=np.array(json.dumps(asdict(self.settings))), **arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Factors:
@@ -202,11 +205,11 @@ class Factors:
         from sensorium.settings import read_settings
 
         try:
-            with np.load(Path(path), allow_pickle=False) as file:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 settings = read_settings(Hybrid, json.loads(str(file["settings"])), where=str(path))
                 tables = [Table(*(file[f"{name}.{part.name}"] for part in fields(Table))) for name in TABLES]
                 return cls(settings, tables[0], tables[1], tables[2], tables[3], file["users"], file["items"])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile, zlib.error, RecipeError) as error:
             raise DataError(f"{path} holds no factors ({error}); save them with Factors.save") from None
 
 
