@@ -101,6 +101,23 @@ def test_a_search_starts_from_what_the_recipe_says_however_far_out(
         tune(material, recipe, tmp_path, models=("ease",), trials=2)
 
 
+def test_the_members_of_the_recipes_blend_are_searched_from_what_it_says_of_them(
+    world: tuple[Material, Recipe], tmp_path: Path
+) -> None:
+    material, recipe = world
+    blend = {"use": ["popularity", "ease"], "ease": {"l2": 20_000.0, "near": 50}}
+    own = replace(recipe, recommender=RECOMMENDERS.make("blend", blend))
+    found = tune(material, own, tmp_path / "all", trials=1)
+    assert [one.name for one in found.tried] == ["popularity", "ease"]
+    assert found.recommender.use == ("popularity", "ease")
+    assert (found.recommender.ease.l2, found.recommender.ease.near) == (20_000.0, 50)
+    alone = tune(material, own, tmp_path / "one", models=("ease",), trials=1)
+    assert alone.recommender.l2 == 20_000.0
+    alien = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["ease", "hybrid"]}))
+    with pytest.raises(RecipeError, match="hybrid of the recipe's blend has no space"):
+        tune(material, alien, tmp_path / "alien", trials=1)
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_a_space_names_fields_and_holds_the_plain_settings(name: str) -> None:
     settings = RECOMMENDERS.make(name)

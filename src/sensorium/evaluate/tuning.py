@@ -17,6 +17,7 @@ from sensorium.data.events import Events, Fold
 from sensorium.encode.encoder import Progress, silent
 from sensorium.errors import DataError, MissingExtra, RecipeError
 from sensorium.evaluate.run import parted
+from sensorium.models.blend import Blend
 from sensorium.models.model import Features, Model
 from sensorium.recipe import RECOMMENDERS, Recipe
 from sensorium.settings import described, nearest
@@ -143,12 +144,12 @@ def tune(
 
     `blend` searches its members one by one, then learns their weights. Everything happens on the validation part of the
     recipe's split: the test part is taken off before anything is looked at, so that `evaluate` with the same split may
-    still be asked. The studies lie in `folder`/studies.db; a search that was killed goes on where it was.
+    still be asked. Where the recipe says a blend, its members are searched, from the settings that it gives them. The studies lie in `folder`/studies.db; a search that was killed goes on where it was.
 
     **Raises** RecipeError for a name that has no space, DataError for a folder whose studies are of other data.
     **Cost** a fit and a ranking of up to 3,000 people for each trial.
     """
-    names = _members(models, material)
+    names = _members(models, material, recipe)
     fold = parted(material, recipe).validation
     _, people = people_space(material.people_views, recipe.seed)
     _, features = fused(
@@ -178,14 +179,21 @@ def tune(
     return Tuning(recommender, tuple(tried), height)
 
 
-def _members(models: Sequence[str], material: Material) -> tuple[str, ...]:
-    """The names to search, `blend` replaced by those of its line-up that the data feed."""
+def _members(models: Sequence[str], material: Material, recipe: Recipe) -> tuple[str, ...]:
+    """The names to search, `blend` replaced by those that the data feed: of the recipe's blend, or of the usual line-up."""
+    own = recipe.recommender
     out: list[str] = []
     for name in models:
         if name == "blend":
             lacks = set() if material.views else {"content"}
             lacks |= set() if material.people_views else {"profile"}
-            out += [member for member in LINE_UP if member not in lacks]
+            line_up = own.use if isinstance(own, Blend) else LINE_UP
+            alien = [member for member in line_up if member not in SPACES]
+            if alien:
+                raise RecipeError(
+                    f"tune: {', '.join(alien)} of the recipe's blend has no space to search; leave it out"
+                )
+            out += [member for member in line_up if member not in lacks]
         elif name in SPACES:
             out.append(name)
         else:
@@ -194,9 +202,11 @@ def _members(models: Sequence[str], material: Material) -> tuple[str, ...]:
 
 
 def _own(recipe: Recipe, name: str) -> Any:
-    """The settings to start from: the recipe's where it names this recommender, else the plain ones."""
-    mine = RECOMMENDERS.name_of(recipe.recommender)
-    return recipe.recommender if mine == name else RECOMMENDERS.make(name)
+    """The settings to start from: the recipe's where it names this recommender or a blend of it, else the plain ones."""
+    own = recipe.recommender
+    if isinstance(own, Blend) and name in own.use:
+        return own.member(name)
+    return own if RECOMMENDERS.name_of(own) == name else RECOMMENDERS.make(name)
 
 
 def _searched(
