@@ -90,6 +90,13 @@ def test_studies_of_other_data_are_refused(world: tuple[Material, Recipe], tmp_p
         tune(material, recipe, tmp_path, models=("eas",), trials=1)
 
 
+@pytest.mark.parametrize("content", [b"no data base", b"SQLite format 3\0" + bytes(2_000)])
+def test_damaged_studies_are_told_in_one_line(world: tuple[Material, Recipe], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "studies.db").write_bytes(content)
+    with pytest.raises(DataError, match=r"studies.db: cannot be read as studies \("):
+        tune(*world, tmp_path, models=("popularity",), trials=1)
+
+
 def test_a_search_starts_from_what_the_recipe_says_however_far_out(
     world: tuple[Material, Recipe], tmp_path: Path
 ) -> None:

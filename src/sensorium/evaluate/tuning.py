@@ -218,9 +218,13 @@ def _searched(
     folder.mkdir(parents=True, exist_ok=True)
     store = f"sqlite:///{folder.resolve() / 'studies.db'}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=SEEN, n_warmup_steps=0)
-    study = optuna.create_study(
-        storage=store, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-    )  # fmt: skip
+    try:
+        study = optuna.create_study(
+            storage=store, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+        )  # fmt: skip
+    except Exception as error:  # a damaged file comes as any of SQLAlchemy's errors, another Optuna's as a RuntimeError
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise DataError(f"{folder / 'studies.db'}: cannot be read as studies ({reason}); name another folder") from None
     if study.user_attrs.setdefault("data", data) != data:
         raise DataError(
             f"{folder}: its study of {name} was made on other data, split, seed or starting settings; name another folder"
