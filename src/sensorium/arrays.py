@@ -58,6 +58,8 @@ def leading(matrix: sparse.csr_array, rank: int, *, turns: int = 3) -> Floats:
     """
     rank = max(min(rank, *matrix.shape), 1)
     wide = rank + rank // 8 + 32
+    if not min(matrix.shape):
+        return np.zeros((matrix.shape[1], 0), np.float32)
     if min(matrix.shape) <= 2 * wide:
         axes = np.linalg.svd(matrix.toarray(), full_matrices=False)[2][:rank].T
     else:

@@ -11,11 +11,14 @@ import pytest
 from sensorium.checks.conformance import check_encoder, check_fusion, check_index, check_model, check_store
 from sensorium.checks.tiny import World, worlds
 from sensorium.checks.worlds import write_demo
+from sensorium.data.events import Events
+from sensorium.data.vectors import Vectors
 from sensorium.encode.open import ENCODERS, open_encoders, open_look, open_words
 from sensorium.encode.run import read_by
 from sensorium.feedback.open import opened
 from sensorium.index.approximate import Ivf
 from sensorium.index.exact import Exact
+from sensorium.models.model import Features
 from sensorium.recipe import FUSIONS, RECOMMENDERS
 
 # What each recommender can see; it is asked those tiny worlds that need no more.
@@ -44,6 +47,18 @@ def small(name: str):
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_recommender(name: str) -> None:
     check_model(small(name))
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_a_catalogue_may_begin_empty(name: str) -> None:
+    """A table of a header alone, as a shop has on its first day."""
+    nothing = Events.of([], [], users=0, items=0)
+    model = small(name).fit(nothing, Features(Vectors.absent(0, 1, "none")), rng=np.random.default_rng(0))
+    stranger = Events.of([], [], users=1, items=0).histories([0])
+    assert model.score(stranger).shape == (1, 0)
+    scores = model.extended(Features(Vectors.absent(3, 1, "none"))).score(stranger)
+    assert scores.shape == (1, 3)
+    assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("world", worlds(), ids=lambda world: world.name)

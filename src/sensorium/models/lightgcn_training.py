@@ -56,7 +56,7 @@ class Training:
             self.table, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             warmup=min(50, self.steps), average=min(max(1 - 1 / self.steps, 0.9), 0.99),
         )  # fmt: skip
-        self.epochs = min(settings.epochs, max(1, int(settings.work / self._work())))
+        self.epochs = min(settings.epochs, max(1, int(settings.work / max(self._work(), 1e-12))))
 
     def _work(self) -> float:
         """10¹² multiply-adds of one epoch, with gradients: the layers in every step, the softmax for every edge."""

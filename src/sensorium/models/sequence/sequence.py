@@ -75,7 +75,7 @@ class Sequence:
 
     def affordable(self, events: Events, features: Features) -> int:
         """The most epochs that `work` allows, at least one and at most `epochs`."""
-        return min(self.epochs, max(1, int(self.work / self.epoch_work(events, features))))
+        return min(self.epochs, max(1, int(self.work / max(self.epoch_work(events, features), 1e-12))))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> SequenceModel:
         """Trains for `epochs`, or for what `work` allows, and keeps the averaged weights."""
