@@ -15,6 +15,7 @@ from sensorium.data.events import Events
 from sensorium.data.vectors import Vectors
 from sensorium.encode.open import ENCODERS, open_encoders, open_look, open_words
 from sensorium.encode.run import read_by
+from sensorium.errors import RecipeError
 from sensorium.feedback.open import opened
 from sensorium.index.approximate import Ivf
 from sensorium.index.exact import Exact
@@ -47,6 +48,17 @@ def small(name: str):
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_recommender(name: str) -> None:
     check_model(small(name))
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_a_number_that_is_none_is_refused(name: str) -> None:
+    """No setting of any recommender may be endless or no number: the scores would not be finite, or a library complains."""
+    settings = RECOMMENDERS.make(name)
+    for field in dataclasses.fields(settings):
+        if isinstance(getattr(settings, field.name), float):
+            for wrong in (np.nan, np.inf, -np.inf):
+                with pytest.raises(RecipeError, match=field.name):
+                    dataclasses.replace(settings, **{field.name: wrong})
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)

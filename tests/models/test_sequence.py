@@ -228,6 +228,9 @@ def test_names_and_settings():
         Sequence(size=10, heads=4)
     with pytest.raises(RecipeError, match="at least 1"):
         Sequence(epochs=0)
+    for wrong in ({"dropout": 7.0}, {"learning_rate": -1.0}, {"heads": 0}, {"work": float("nan")}, {"ahead": 2.0}):
+        with pytest.raises(RecipeError, match=next(iter(wrong))):
+            Sequence(**wrong)
 
 
 def test_pieces_of_training():

@@ -77,6 +77,7 @@ class ColdAligner:
         within(
             self, size=(1, 4096), l2=(1e-6, INF), warmth=(0, INF), decay=(0, 1), epochs=(0, INF), cold=(0, 1),
             contrast=(0, INF), moments=(0, INF), match=(0, 4), concession=(0, 1), temperature=(1e-3, INF), batch=(1, INF), exact=(0, INF), negatives=(2, INF),
+            learning_rate=(0, INF), weight_decay=(0, INF), work=(0, INF),
         )  # fmt: skip
 
     def fit(

@@ -13,7 +13,7 @@ from sensorium.data.vectors import Vectors
 from sensorium.models.choose import climb
 from sensorium.models.model import Features, Parts, Pull
 from sensorium.models.nearness import Cosines
-from sensorium.settings import within
+from sensorium.settings import INF, within
 
 SHARPNESS = (0.5, 4.0, 8.0, 16.0)  # 0.5 ranks as the mean cosine does
 CHUNK = 1024  # rows of a similarity matrix that are held at once
@@ -35,7 +35,7 @@ class Content:
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        within(self, sharpness=(0, 64), decay=(0, 1))
+        within(self, sharpness=(0, 64), decay=(0, 1), strength=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ContentModel:
         """Reads the features alone."""

@@ -54,7 +54,7 @@ class Directed:
 
     def __post_init__(self) -> None:
         within(self, l2=(0, INF), dropout=(0, 0.99), decay=(0, 1), past=(0, 1), ahead=(0, 1))
-        within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF))
+        within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF), strength=(0, INF))
         check_kinds("directed", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:

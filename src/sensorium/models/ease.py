@@ -63,7 +63,7 @@ class Ease:
 
     def __post_init__(self) -> None:
         within(self, l2=(0, INF), dropout=(0, 0.99), decay=(0, 1), degree=(0, 1), content=(0, INF))
-        within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF))
+        within(self, keep=(0, INF), near=(1, INF), dense_items=(0, INF), strength=(0, INF))
         check_kinds("ease", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:

@@ -52,7 +52,7 @@ class Ials:
 
     def __post_init__(self) -> None:
         within(self, size=(1, 4096), l2=(0, INF), alpha=(0, INF), frequency=(0, 2), prior=(0, 1), epochs=(1, INF))
-        within(self, decay=(0, 1))
+        within(self, decay=(0, 1), strength=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> IalsModel:
         rows, known = crowd_known(events, events.items)

@@ -58,6 +58,7 @@ class ItemKnn:
 
     def __post_init__(self) -> None:
         within(self, k=(1, INF), shrink=(0, INF), decay=(0, 1), degree=(0, 2), popular=(0, 2))
+        within(self, strength=(0, INF))
         check_kinds("itemknn", self.kinds, self.heard, self.conversion)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LinearModel:

@@ -50,7 +50,8 @@ class LightGcn:
     def __post_init__(self) -> None:
         within(
             self, size=(1, INF), layers=(1, 8), epochs=(1, INF), temperature=(1e-3, INF), prune=(0, 0.9), content=(0, INF),
-            modality_dropout=(0, 1), nearest=(1, INF), batch=(1, INF), exact=(1, INF), negatives=(1, INF), work=(0, INF),
+            modality_dropout=(0, 1), nearest=(1, INF), batch=(1, INF), exact=(1, INF), negatives=(1, INF), work=(0, INF), learning_rate=(0, INF),
+            weight_decay=(0, INF),
         )  # fmt: skip
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> LightGcnModel:

@@ -35,7 +35,7 @@ class Popularity:
     kin: Kin = field(default_factory=Kin)
 
     def __post_init__(self) -> None:
-        within(self, half_life_days=(0, INF))
+        within(self, half_life_days=(0, INF), strength=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> PopularityModel:
         rows, known = crowd_known(events, events.items)

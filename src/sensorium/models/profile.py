@@ -29,7 +29,7 @@ class Profile:
     kin: Kin = field(default_factory=Kin)
 
     def __post_init__(self) -> None:
-        within(self, l2=(0, INF))
+        within(self, l2=(0, INF), strength=(0, INF))
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> ProfileModel:
         rows, known = crowd_known(events, events.items)

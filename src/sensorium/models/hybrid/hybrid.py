@@ -64,7 +64,7 @@ class Hybrid:
         within(
             self, size=(1, 4096), learning_rate=(0, INF), epochs=(0, INF), user_l2=(0, INF), item_l2=(0, INF),
             max_sampled=(1, 100_000), k=(1, INF), n=(1, 100_000), rho=(0, 1), epsilon=(0, 1), full=(0, INF),
-            threads=(1, 256), block=(1, INF), decay=(0, 1), averaged=(0, 1), fold_l2=(1e-6, INF),
+            threads=(1, 256), block=(1, INF), decay=(0, 1), averaged=(0, 1), fold_l2=(1e-6, INF), strength=(0, INF),
         )  # fmt: skip
         for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:

@@ -14,6 +14,7 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.errors import RecipeError, ShapeError
 from sensorium.models.model import Features
 from sensorium.models.sequence.tokens import tokens
+from sensorium.settings import INF, within
 from sensorium.train.loop import best_epoch, reproducible
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ class Sequence:
     work: float = 6.0
 
     def __post_init__(self) -> None:
+        within(self, heads=(1, INF))
         if self.size % self.heads:
             raise RecipeError(f"sequence: size {self.size} is not a multiple of heads {self.heads}; change one of them")
-        for name in (
-            "size", "layers", "heads", "length", "epochs", "content_size", "review_size", "negatives", "tokens",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise RecipeError(f"sequence: {name} must be at least 1, not {getattr(self, name)}")
+        within(
+            self, size=(1, INF), layers=(1, INF), length=(1, INF), epochs=(1, INF), content_size=(1, INF),
+            review_size=(1, INF), negatives=(1, INF), tokens=(1, INF), exact=(0, INF), learning_rate=(0, INF),
+            weight_decay=(0, INF), dropout=(0, 0.99), id_dropout=(0, 1), content_dropout=(0, 1), event_dropout=(0, 1),
+            ahead=(0, 1), work=(0, INF),
+        )  # fmt: skip
 
     def epoch_work(self, events: Events, features: Features) -> float:
         """10¹² multiply-adds of one epoch, with gradients: the network and the softmax for every event, the item table."""
