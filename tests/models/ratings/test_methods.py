@@ -193,6 +193,12 @@ def test_too_few_neighbours_are_told() -> None:
     assert Neighbours().fit(RATINGS).predict("nobody", "i0").details["reason"] == "unknown user"
 
 
+def test_more_neighbours_than_there_are_users_are_all_of_them() -> None:
+    pairs = RATINGS.user.astype(np.int64), RATINGS.item.astype(np.int64)
+    few, many = (Neighbours(k=k).fit(RATINGS).estimates(*pairs)[0] for k in (len(RATINGS.users), 10**15))
+    np.testing.assert_array_equal(few, many)
+
+
 def test_neighbours_are_the_most_alike() -> None:
     model = Neighbours(similarity="pearson", by="item").fit(RATINGS)
     nearest = model.neighbours("i0", 5)

@@ -198,6 +198,12 @@ def test_grid_search_takes_the_best_and_reaches_inner_settings() -> None:
         grid_search(Neighbours(), {}, RATINGS)
 
 
+@pytest.mark.parametrize("time", [[1.0], [1.0, 2.0, 3.0], [1.0, float("nan")], 5.0])
+def test_times_are_one_finite_number_a_rating(time) -> None:
+    with pytest.raises(DataError, match="times for 2 values"):
+        Ratings.of(["a", "b"], ["x", "x"], [1, 2], time=time)
+
+
 def test_random_search_draws_from_lists_and_distributions() -> None:
     from scipy.stats import uniform
 

@@ -153,8 +153,8 @@ class NeighbourCore:
 
         out, found = np.zeros(len(asked)), np.zeros(len(asked), np.int64)
         spread(
-            near_means, len(asked), asked, among, likeness, other.start, other.other, worth, self.settings.k,
-            self.settings.least, out, found,
+            near_means, len(asked), asked, among, likeness, other.start, other.other, worth,
+            min(self.settings.k, max(likeness.shape[1], 1)), self.settings.least, out, found,
         )  # fmt: skip
         return out, found
 

@@ -69,7 +69,7 @@ class Ratings:
         """Ratings from columns of outside ids (anything that prints as the id) and numbers.
 
         `twice` says what a pair that stands twice means. **Raises** DataError for columns of different length, a value
-        that is no number or off the scale, a pair that stands twice.
+        that is no number or off the scale, a time that is no number, a pair that stands twice.
 
         >>> ratings = Ratings.of(["ann", "bob", "ann"], ["film", "film", "book"], [5, 3, 4])
         >>> len(ratings), ratings.mean, ratings.users.names([0, 1])
@@ -81,10 +81,13 @@ class Ratings:
             raise DataError(
                 f"ratings: {len(names)} users, {len(things)} items and {len(values)} values; give as many of each"
             )
+        moments = None if time is None else np.asarray(time, np.float64)
+        if moments is not None and (moments.shape != values.shape or not np.isfinite(moments).all()):
+            raise DataError(f"ratings: {moments.size} times for {len(values)} values; give one finite number each")
         user_ids, item_ids = Ids(dict.fromkeys(names)), Ids(dict.fromkeys(things))
         made = cls(
             user_ids.rows(names).astype(np.int32), item_ids.rows(things).astype(np.int32), values, user_ids, item_ids,
-            float(scale[0]), float(scale[1]), None if time is None else np.asarray(time, np.float64),
+            float(scale[0]), float(scale[1]), moments,
         )  # fmt: skip
         return made.checked()._once(twice)
 
