@@ -90,3 +90,10 @@ def test_every_engine_can_be_a_member() -> None:
     assert np.isfinite(model.score(events.histories([0, 1]))).all()
     with pytest.raises(RecipeError, match="twice"):
         Blend(use=("ease", "ease"))
+
+
+@pytest.mark.parametrize("settings", [Blend(use=()), Blend(use=("popularity",), weights={"popularity": 0.0})])
+def test_a_blend_of_nothing_is_refused_before_it_is_asked(settings: Blend) -> None:
+    events = Events.of([0, 0, 1], [0, 1, 1], users=2, items=2)
+    with pytest.raises(RecipeError, match="no member has a weight above 0"):
+        settings.fit(events, Features(Vectors.absent(2, 1, "none")), rng=np.random.default_rng(0))

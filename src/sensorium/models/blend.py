@@ -80,7 +80,10 @@ class Blend:
                 raise RecipeError(f"blend: by_length has {least!r} where a number of events should stand")
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> BlendModel:
+        """**Raises** RecipeError where no member counts anything: nothing could be answered."""
         names = [name for name in self.use if any(weights.get(name, 1.0) != 0 for weights in self.tables().values())]
+        if not names:
+            raise RecipeError("blend: no member has a weight above 0; name some in `use`")
         return self.of({name: self.member(name).fit(events, features, rng=rng) for name in names})
 
     def of(self, members: Mapping[str, Model]) -> BlendModel:
