@@ -11,7 +11,7 @@ import numpy as np
 from sensorium.data.events import Events, Fold
 from sensorium.errors import RecipeError
 from sensorium.models.blend import DEEP, LATER, LINEAR, Blend, learnt
-from sensorium.models.choose import PEOPLE
+from sensorium.models.choose import asked_at_once
 from sensorium.models.directed import Directed
 from sensorium.models.ease import Ease
 from sensorium.models.graph import ASKED, CELLS
@@ -76,11 +76,11 @@ class Auto:
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Auto:
         trials: list[Trial] = []
         models: dict[str, Model] = {}
-        blend = Blend(use=self.use)
+        blend, most = Blend(use=self.use), asked_at_once(fold.train.items)
         for name in self.allowed(fold.train, features):
             start = time.perf_counter()
             settings, models[name] = learnt(blend.member(name), fold, features, rng=rng)
-            ranks = rank_targets(models[name].score, fold, features.people, most=PEOPLE)
+            ranks = rank_targets(models[name].score, fold, features.people, most=most)
             trials.append(Trial(name, ranks.ndcg(), ranks.recall(), time.perf_counter() - start, settings))
         if not trials:
             raise RecipeError(
@@ -93,7 +93,7 @@ class Auto:
         counted = tuple(n for n in models if any(weights[n] > 0 for weights in mixed.tables().values()))
         mixed = replace(mixed, use=counted)
         model = mixed.of({n: models[n] for n in counted})
-        ranks = rank_targets(model.score, fold, features.people, most=PEOPLE)
+        ranks = rank_targets(model.score, fold, features.people, most=most)
         trials.append(Trial("blend", ranks.ndcg(), ranks.recall(), time.perf_counter() - start, mixed))
         best = max(trials, key=lambda t: t.ndcg)
         return replace(self, chosen=best.settings, trials=tuple(trials))
@@ -114,7 +114,7 @@ def expected(name: str, events: Events, features: Features) -> float:
     catalogues of 1,700 to 12,000 items.
     """
     users, items, rows, size = events.users, events.items, len(events), features.items.size
-    people = min(users, PEOPLE)
+    people = min(users, asked_at_once(items))
     ranking = 2e-8 * people * items
     known = int(np.count_nonzero(np.bincount(events.item, minlength=items)))
     if name == "popularity":

@@ -10,6 +10,13 @@ S = TypeVar("S")
 
 PEOPLE = 1_500  # how many people validation asks while settings are chosen; the noise of NDCG@10 is then about ± .005
 
+CELLS = 20_000_000  # scores of one ranking up to which more people than PEOPLE are asked
+
+
+def asked_at_once(items: int) -> int:
+    """How many people validation asks: more where catalogues are small, which costs nothing and tells more."""
+    return max(PEOPLE, CELLS // max(items, 1))
+
 
 def climb(
     start: S, grid: Mapping[str, Sequence[Any]], value: Callable[[S], float], *, rounds: int = 1

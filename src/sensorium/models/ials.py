@@ -12,7 +12,7 @@ from scipy.linalg.lapack import sposv
 
 from sensorium.arrays import Floats, Rows, one_blas_thread, threads
 from sensorium.data.events import Events, Fold, Histories
-from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.choose import asked_at_once, climb
 from sensorium.models.content import carried
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.linear import crowd_known
@@ -65,10 +65,11 @@ class Ials:
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Ials:
         """Penalty and confidence together, frequency, size and prior, then how far items borrow, by NDCG@10 on validation."""
+        most = asked_at_once(fold.train.items)
 
         def value(settings: Ials) -> float:
             model = settings.fit(fold.train, features, rng=np.random.default_rng(0))
-            return rank_targets(model.score, fold, features.people, most=PEOPLE).ndcg()
+            return rank_targets(model.score, fold, features.people, most=most).ndcg()
 
         best, height = self, value(self)
         # The right penalty grows with the confidence, so the two move together: first their ratio, then both at that ratio.
@@ -85,7 +86,7 @@ class Ials:
             ratio = best.l2 / best.alpha if best.alpha else 1.0
         told = features.items.present.any() or features.people is not None
         grid: dict[str, tuple[float, ...]] = {"frequency": (0.0, 0.5, 1.0), "size": (32, 64, 128)}
-        best, height = climb(best, {**grid, "prior": (0.0, 1.0)} if told else grid, value)
+        best, height = climb(best, {**grid, "prior": (0.0, 0.3, 1.0)} if told else grid, value)
         if not features.items.present.any():
             return best
         model = best.fit(fold.train, features, rng=np.random.default_rng(0))
@@ -93,7 +94,7 @@ class Ials:
 
         def borrowed(kin: Kin) -> float:
             lent = replace(model, lift=kin.lift(fold.train, features, known))
-            return rank_targets(lent.score, fold, features.people, most=PEOPLE).ndcg()
+            return rank_targets(lent.score, fold, features.people, most=most).ndcg()
 
         return replace(best, kin=warmest(best.kin, borrowed, height, features)[0])
 

@@ -12,12 +12,11 @@ from scipy import sparse
 
 from sensorium.arrays import Floats, Rows
 from sensorium.data.events import Events, Fold
-from sensorium.models.choose import climb
+from sensorium.models.choose import asked_at_once, climb
 from sensorium.models.kin import Kin, Lift, warmest
 from sensorium.models.kinds import check_kinds, counted, walked
 from sensorium.models.linear import LinearModel, crowd_known, quieter
 from sensorium.models.model import Features
-from sensorium.models.tuning import asked_at_once
 from sensorium.settings import INF, within
 from sensorium.train.ranking import rank_targets
 
@@ -88,7 +87,7 @@ class ItemKnn:
         The products XᵀX of two weightings are kept.
         """
         _, known = crowd_known(fold.train, fold.train.items)
-        rows, most = np.flatnonzero(known >= 0), asked_at_once(fold)
+        rows, most = np.flatnonzero(known >= 0), asked_at_once(fold.train.items)
         wanted: dict[str, ItemKnn] = {}
 
         @lru_cache(maxsize=2)

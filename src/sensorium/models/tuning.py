@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sensorium.data.events import Fold
-from sensorium.models.choose import PEOPLE, climb
+from sensorium.models.choose import asked_at_once, climb
 from sensorium.models.kin import Kin, warmest
 from sensorium.models.kinds import walked
 from sensorium.models.linear import LinearModel, crowd_known
@@ -16,13 +16,7 @@ from sensorium.models.model import Features
 from sensorium.train.ranking import rank_targets
 
 SCORED = ("decay", "heard", "conversion", "kin")  # settings that the matrix does not depend on
-CELLS = 20_000_000  # scores of one ranking up to which more people than PEOPLE are asked
 Grid = Mapping[str, Sequence[Any]]
-
-
-def asked_at_once(fold: Fold) -> int:
-    """How many people validation asks: more where catalogues are small, which costs nothing and tells more."""
-    return max(PEOPLE, CELLS // max(fold.train.items, 1))
 
 
 def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) -> Any:
@@ -32,7 +26,7 @@ def tuned_linear(settings: Any, fold: Fold, features: Features, *grids: Grid) ->
     Two of the last matrices are kept, so settings of scoring alone (`SCORED`) cost a ranking. **Cost** Σ lengths of the
     lists fits at the most.
     """
-    most = asked_at_once(fold)
+    most = asked_at_once(fold.train.items)
     _, known = crowd_known(fold.train, fold.train.items)
     lift = settings.kin.lift(fold.train, features, known)
 
