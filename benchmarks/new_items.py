@@ -299,7 +299,7 @@ def succession(
 ) -> dict[str, Any]:  # fmt: skip
     """What becomes of items in succession, and of the answers meanwhile, by a service of their own.
 
-    The first item warms it, alone (`first`, else as `near`).
+    The first item loads the encoders: it comes alone, `first` tells where it then stands; `near`, where all do at last.
     """
     with Server(run, run.with_name(f"{run.name}-cache")) as server, Client(server.url, KEY) as client:
         one_by_one(client, rows[:1], world, first)
