@@ -138,6 +138,16 @@ def test_a_value_flipped_inside_the_manifest_is_told(tmp_path):
             snapshots.read(tmp_path / "one")
 
 
+def test_one_of_before_knows_nothing_of_what_was_left_out(tmp_path):
+    snapshots.write(replace(small(), left_out={"ials": "over the budget"}), tmp_path / "one")
+    assert snapshots.read(tmp_path / "one").left_out == {"ials": "over the budget"}
+    path = tmp_path / "one" / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    del manifest["snapshot"]["left_out"]
+    signed(path, manifest)
+    assert snapshots.read(tmp_path / "one").left_out == {}
+
+
 def test_arrays_of_the_same_bytes_are_kept_once():
     one = np.arange(6, dtype=np.float32)
     kept, same = snapshots._once({"a": one, "b": one.copy(), "c": one.astype(np.float64), "d": one.reshape(2, 3)})

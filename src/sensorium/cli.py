@@ -63,7 +63,7 @@ def train(
     )
     with shown(quiet=quiet, lines=lines) as progress:
         engine = Engine.train(asked, out, cache=cache, progress=progress)
-    summary = engine.summary()
+    summary = {**engine.summary(), "left_out": dict(engine.snapshot.left_out)}
     found = engine.report.plain()
     if engine.material is not None:
         summary["modalities"] = {**_modalities(engine.material), **summary["modalities"]}
@@ -119,6 +119,8 @@ def evaluate(
         results.write(report, done.html())
     if not quiet:
         say.evaluation(done.json())
+        for result in done.json()["results"]:
+            say.untried(result.get("left_out", {}))
         for path in (json_file, report):
             if path is not None:
                 print(f"wrote {path}")

@@ -103,6 +103,7 @@ def refreshed(
         documents=snapshot.documents,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
+        left_out=fresh.left_out if retune else snapshot.left_out,
     )  # fmt: skip
     return fresh, [_told(problem, snapshot, fresh) for problem in material.problems]
 

@@ -35,6 +35,7 @@ def training(summary: dict[str, Any]) -> None:
         for trial in summary["trials"]:
             table.add_row(trial["name"], f"{trial['ndcg']:.4f}", f"{trial['recall']:.4f}")
         _show(table)
+    untried(summary.get("left_out", {}))
     print(f"{'kept' if summary['trials'] else 'recommender'}: {summary['recommender']}")
 
 
@@ -51,6 +52,12 @@ def left_out(problems: Sequence[object]) -> None:
         print(f"  left out: {problem}")
     if len(problems) > FIRST:
         print(f"  left out: and {len(problems) - FIRST:,} more")
+
+
+def untried(members: Mapping[str, str]) -> None:
+    """What validation did not try, and why."""
+    for name, reason in members.items():
+        print(f"left out: {name}: {reason}")
 
 
 def reading(report: Mapping[str, Any], look: str, *, columns: bool = False, most: int = FIRST) -> None:

@@ -68,6 +68,7 @@ class Snapshot:
     hidden: tuple[int, ...] = ()
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what validation did not try, and why
     documents: int = 0  # up to which change the store's documents of items are taken in
     base: int = 0  # up to which position of the log its events stand among those of the tables, not to be told apart
     log: str = ""  # the identity of the log that `position` is of; "" where it has read none

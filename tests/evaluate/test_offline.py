@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class Trial:
 class Chooser:
     chosen: Any = None
     trials: tuple[Trial, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> NearModel:
         return self.chosen.fit(events, features, rng=rng)
@@ -98,7 +100,9 @@ def learn(
     model = fusion.fit(given, train, rng=np.random.default_rng(seed))
     features = Features(model.fuse(given), given)
     if isinstance(recommender, Chooser):
-        recommender = Chooser(Near(), (Trial("level", 0.1, Level()), Trial("near", 0.9, Near())))
+        recommender = Chooser(
+            Near(), (Trial("level", 0.1, Level()), Trial("near", 0.9, Near())), {"slow": "over the budget"}
+        )
     fitted = recommender.fit(train, features, rng=np.random.default_rng(seed))
     return Learned(features, fitted, recommender, getattr(recommender, "trials", ()))
 
@@ -173,6 +177,7 @@ def test_auto_stands_first_under_the_name_of_its_choice_and_its_candidates_follo
     found = evaluated(models={"auto": Chooser()}, knockout=False)
     assert [row.model for row in found.results] == ["near", "level"]
     assert [entry["name"] for entry in found.json()["results"][0]["trials"]] == ["level", "near"]
+    assert [row.get("left_out") for row in found.json()["results"]] == [{"slow": "over the budget"}, None]
 
 
 def test_slices_count_cold_things_and_missing_modalities() -> None:

@@ -141,6 +141,15 @@ def test_a_split_by_item_does_not_claim_the_whole_catalogue() -> None:
     assert "over the whole catalogue" in report(whole, material)
 
 
+def test_what_validation_did_not_try_stands_beside_what_it_tried() -> None:
+    evaluation, material = world({}, knockout=False)
+    trials = [{"name": "ease", "ndcg": 0.25, "recall": 0.5, "seconds": 1.0}]
+    first = replace(evaluation.results[0], trials=trials, left_out={"ials": f"about 12 s {HOSTILE}"})
+    page = report(replace(evaluation, results=[first]), material)
+    assert "ials<small>left out: about 12 s" in page
+    assert HOSTILE not in page
+
+
 def test_every_model_is_drawn_and_timed_once() -> None:
     evaluation, material = world({}, knockout=False)
     several = [replace(evaluation.results[0], model=f"model {place}") for place in range(7)]

@@ -96,6 +96,26 @@ def test_add_observe_refresh_and_forget_tell_too(monkeypatch, capsys, here):
         assert "note:" not in capsys.readouterr().out
 
 
+def test_what_auto_left_out_is_told_wherever_its_trials_are(monkeypatch, capsys, here):
+    recipe = (here / "demo.toml").read_text("utf-8")
+    short = '\n[recommender]\nname = "auto"\nbudget_seconds = 0.1\nuse = ["popularity", "sequence"]\n'
+    (here / "short.toml").write_text(f"{recipe}{short}", "utf-8")
+    told = "of the budget of 0.1 s; raise recommender.budget_seconds"
+    assert called(monkeypatch, "train", "short.toml", "--out", "short") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: "))
+    assert line.startswith("left out: sequence: about ")
+    assert told in line
+    assert called(monkeypatch, "train", "short.toml", "--out", "short", "--json") == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told in done["left_out"]["sequence"]
+    assert [trial["name"] for trial in done["trials"]] == ["popularity", "blend"]
+    files = ["--json", "short.json", "--report", "short.html"]
+    assert called(monkeypatch, "evaluate", "short.toml", "--no-knockout", *files) == 0
+    assert told in capsys.readouterr().out
+    assert told in json.loads((here / "short.json").read_text("utf-8"))["results"][0]["left_out"]["sequence"]
+    assert told in (here / "short.html").read_text("utf-8")
+
+
 def test_the_recipe_answers_where_an_option_is_left_out(monkeypatch, capsys, here):
     recipe = (here / "demo.toml").read_text("utf-8")
     (here / "usual.toml").write_text(f"{recipe}\n[answer]\nk = 3\n", "utf-8")

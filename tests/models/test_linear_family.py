@@ -251,3 +251,20 @@ def test_auto_skips_what_its_budget_does_not_allow_by_size_alone() -> None:
     assert short.allowed(events, features) == ("popularity",)
     assert enough.allowed(events, features) == ("popularity", "sequence")
     assert Auto(use=("popularity", "lstm")).allowed(events, features) == ("popularity", "lstm")
+
+
+def test_auto_says_what_it_left_out_and_why() -> None:
+    events, _ = stripes(users=5)
+    features = Features(Vectors.absent(12, 1, "none"))
+    fold = last_of_four(events)
+    budget = expected("popularity", fold.train, features) + 0.5 * expected("ials", fold.train, features)
+    found = Auto(budget_seconds=budget, use=("popularity", "content", "profile", "ials")).tuned(
+        fold, features, rng=RNG(0)
+    )
+    assert [trial.name for trial in found.trials] == ["popularity", "blend"]
+    assert list(found.left_out) == ["content", "profile", "ials"]
+    assert found.left_out["content"] == "no item has content"
+    assert found.left_out["profile"] == "nobody says anything of themselves"
+    assert f"left of the budget of {budget:g} s; raise recommender.budget_seconds" in found.left_out["ials"]
+    with pytest.raises(RecipeError, match="nothing of `use` can be tried; content: no item has content"):
+        Auto(use=("content",)).tuned(fold, features, rng=RNG(0))

@@ -18,7 +18,9 @@ from sensorium.models.model import Features, Model
 
 @dataclass(frozen=True)
 class Result:
-    """One model: its metrics over all people, 95 % intervals, and what it cost. `trials` is what validation saw."""
+    """One model: its metrics over all people, 95 % intervals, and what it cost. `trials` is what validation saw,
+    `left_out` what it was not shown, and why.
+    """
 
     model: str
     metrics: Mapping[str, float]
@@ -28,6 +30,7 @@ class Result:
     peak_memory_mib: float
     settings: str = ""
     trials: Sequence[object] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     paired: Mapping[str, Difference] = field(default_factory=dict)  # the first model minus this one
 
     def plain(self) -> dict[str, Any]:
@@ -43,6 +46,8 @@ class Result:
         }
         if self.trials:
             out["trials"] = [trial(entry) for entry in self.trials]
+        if self.left_out:
+            out["left_out"] = dict(self.left_out)
         if self.paired:
             out["paired"] = {
                 name: {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,7 +136,7 @@ def evaluate(
             model=name, metrics=answer.scores.means(),
             intervals=intervals(answer.scores.by_person, rounds=rounds, seed=seed), fit_seconds=one.fit_seconds,
             evaluate_seconds=seconds, peak_memory_mib=max(one.peak_mib, memory.peak_mib),
-            settings=repr(one.recommender), trials=one.trials,
+            settings=repr(one.recommender), trials=one.trials, left_out=one.left_out,
         )  # fmt: skip
         if first is None:
             chosen = one.recommender
@@ -165,6 +165,7 @@ class Fitted:
     fit_seconds: float
     peak_mib: float
     trials: tuple[object, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def _each(
@@ -190,7 +191,8 @@ def _fitted(name: str, recommender: Recommender, world: World, progress: Progres
         began = time.perf_counter()
         outcome = world.learnt(recommender, progress, tune=tune)
         seconds = time.perf_counter() - began
-    return Fitted(name, outcome, outcome.recommender, seconds, memory.peak_mib, outcome.trials)
+    left_out = getattr(outcome.recommender, "left_out", {})
+    return Fitted(name, outcome, outcome.recommender, seconds, memory.peak_mib, outcome.trials, left_out)
 
 
 def described(parts: Split, seed: int) -> dict[str, Any]:

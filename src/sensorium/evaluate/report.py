@@ -116,6 +116,10 @@ def _trials(first: Mapping[str, Any]) -> str:
         [escape(str(t.get("name", ""))), number(t.get("ndcg")), number(t.get("recall")), number(t.get("seconds"))]
         for t in trials
     ]
+    rows += [
+        [f"{escape(name)}<small>left out: {escape(reason)}</small>", "–", "–", "–"]
+        for name, reason in first.get("left_out", {}).items()
+    ]
     chosen = next((at for at, t in enumerate(trials) if t.get("name") == first["model"]), -1)
     head = ("tried on validation", "ndcg@10", "recall@10", "seconds")
     return table("What validation said; the marked one was kept", head, rows, chosen=chosen)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from sensorium.models.graph import ASKED, CELLS
 from sensorium.models.model import Features, Model
 from sensorium.settings import nearest
 from sensorium.train.ranking import rank_targets
+
+UNFED = {  # why a member has nothing to learn from
+    "content": "no item has content",
+    "profile": "nobody says anything of themselves",
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class Auto:
     """Tries those of `use` that fit into `budget_seconds`, then their blend; the best on NDCG@10 is kept.
 
     What fits is estimated from the sizes of the data (see `expected`), in the order of `use`, and not by a clock: the same
-    data must give the same choice on a slow machine. `sequence` and `lstm` are tried where `use` names them: they take
-    minutes, their sums depend on the number of threads, and their part of a score cannot be explained by events. Without
+    data must give the same choice on a slow machine. What is not tried stands in `left_out`, with the reason. `sequence`
+    and `lstm` are tried where `use` names them: they take minutes, their sums depend on the number of threads, and their part of a score cannot be explained by events. Without
     validation, it is the blend with plain settings.
     """
 
@@ -45,6 +51,7 @@ class Auto:
     use: tuple[str, ...] = LINEAR
     chosen: Any = None
     trials: tuple[Trial, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)  # by name, why it was not tried
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_seconds < float("inf"):
@@ -57,17 +64,27 @@ class Auto:
 
     def allowed(self, events: Events, features: Features) -> tuple[str, ...]:
         """The names of `use` that the data feed and that the budget allows."""
-        spent, out = 0.0, []
+        refused = self.refused(events, features)
+        return tuple(name for name in self.use if name not in refused)
+
+    def refused(self, events: Events, features: Features) -> dict[str, str]:
+        """The other names of `use`, each with the reason why it is not tried."""
+        spent, out = 0.0, {}
         for name in self.use:
             if (name == "profile" and features.people is None) or (
                 name == "content" and not features.items.present.any()
             ):
+                out[name] = UNFED[name]
                 continue
             cost = expected(name, events, features)
             if spent + cost <= self.budget_seconds:
                 spent += cost
-                out.append(name)
-        return tuple(out)
+                continue
+            out[name] = (
+                f"about {_seconds(cost)} s, over the {_seconds(self.budget_seconds - spent)} s that are left of the budget of"
+                f" {self.budget_seconds:g} s; raise recommender.budget_seconds"
+            )
+        return out
 
     def fit(self, events: Events, features: Features, *, rng: np.random.Generator) -> Model:
         chosen = self.chosen if self.chosen is not None else Blend(use=self.use)
@@ -77,16 +94,17 @@ class Auto:
         trials: list[Trial] = []
         models: dict[str, Model] = {}
         blend, most = Blend(use=self.use), asked_at_once(fold.train.items)
-        for name in self.allowed(fold.train, features):
+        refused = self.refused(fold.train, features)
+        for name in self.use:
+            if name in refused:
+                continue
             start = time.perf_counter()
             settings, models[name] = learnt(blend.member(name), fold, features, rng=rng)
             ranks = rank_targets(models[name].score, fold, features.people, most=most)
             trials.append(Trial(name, ranks.ndcg(), ranks.recall(), time.perf_counter() - start, settings))
         if not trials:
-            raise RecipeError(
-                f"auto: {self.budget_seconds:g} seconds allow none of {', '.join(self.use)} for {fold.train.items:,} items"
-                f" and {len(fold.train):,} events; raise recommender.budget_seconds"
-            )
+            told = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+            raise RecipeError(f"auto: nothing of `use` can be tried; {told}")
         start = time.perf_counter()
         members: dict[str, Any] = {t.name: t.settings for t in trials}
         mixed = replace(blend, **members).weighed(models, fold, features)
@@ -96,7 +114,7 @@ class Auto:
         ranks = rank_targets(model.score, fold, features.people, most=most)
         trials.append(Trial("blend", ranks.ndcg(), ranks.recall(), time.perf_counter() - start, mixed))
         best = max(trials, key=lambda t: t.ndcg)
-        return replace(self, chosen=best.settings, trials=tuple(trials))
+        return replace(self, chosen=best.settings, trials=tuple(trials), left_out=refused)
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,11 @@ class Thorough(Auto):
 
     budget_seconds: float = 1_200.0
     use: tuple[str, ...] = (*LINEAR, "sequence")
+
+
+def _seconds(value: float) -> str:
+    """One digit after the point below ten: estimates are right to a factor of two."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def expected(name: str, events: Events, features: Features) -> float:
