@@ -117,10 +117,8 @@ def evaluate(
         results.write(json_file, json.dumps({**done.json(), "read": _read(found)}, indent=1) + "\n")
     if report is not None:
         results.write(report, done.html())
+    say.evaluation(done.json(), notes=not quiet)
     if not quiet:
-        say.evaluation(done.json())
-        for result in done.json()["results"]:
-            say.untried(result.get("left_out", {}))
         for path in (json_file, report):
             if path is not None:
                 print(f"wrote {path}")
@@ -161,8 +159,9 @@ def tune(
     results.write(best, dump(replace(asked.rooted(), recommender=done.recommender)))
     if lines:
         print(json.dumps({"stage": "done", "recipe": str(best), **done.plain()}, ensure_ascii=False))
-    elif not quiet:
-        say.tuning(done.plain())
+        return
+    say.tuning(done.plain(), notes=not quiet)
+    if not quiet:
         print(f"wrote {best}.  Use it:  sensorium train {best} --out runs/tuned")
 
 

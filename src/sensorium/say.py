@@ -138,8 +138,8 @@ def search(found: Sequence[Found]) -> None:
     _show(table)
 
 
-def evaluation(figures: dict[str, Any]) -> None:
-    """The main metrics of each model, with half the width of their intervals."""
+def evaluation(figures: dict[str, Any], *, notes: bool = True) -> None:
+    """The main metrics of each model, with half the width of their intervals; as notes, what was not tried."""
     names = ("recall@10", "recall@20", "ndcg@10", "mrr@10", "coverage@10")
     table = _table("model", *names, "fit s")
     for result in figures["results"]:
@@ -150,16 +150,19 @@ def evaluation(figures: dict[str, Any]) -> None:
             cells.append("–" if value is None else f"{value:.4f}{half}")
         table.add_row(result["model"], *cells, f"{result['fit_seconds']:.1f}")
     _show(table)
+    for result in figures["results"] if notes else ():
+        untried(result.get("left_out", {}))
 
 
-def tuning(found: dict[str, Any]) -> None:
-    """What each search began with and what it found, on validation."""
+def tuning(found: dict[str, Any], *, notes: bool = True) -> None:
+    """What each search began with and what it found, on validation; as a note, what was chosen."""
     table = _table("recommender", "plain", "tuned", "trials", "stopped early", "settings")
     for one in found["tried"]:
         numbers = [f"{one[name]:.4f}" for name in ("plain", "tuned")]
         table.add_row(one["name"], *numbers, str(one["finished"] + one["pruned"]), str(one["pruned"]), one["settings"])
     _show(table)
-    print(f"NDCG@10 on validation {found['ndcg']:.4f}: {found['recommender']}")
+    if notes:
+        print(f"NDCG@10 on validation {found['ndcg']:.4f}: {found['recommender']}")
 
 
 def inspection(report: dict[str, Any], look: str) -> None:

@@ -152,6 +152,35 @@ def test_the_command_writes_a_recipe_that_can_be_used(
     assert np.isfinite(model.score(material.dataset.given["train"].histories([0]))).all()
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_table_is_printed_to_the_quiet_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    words = [
+        "tune",
+        "--trials",
+        "1",
+        "--model",
+        "popularity",
+        "--out",
+        tmp_path / "tuned",
+        "--cache",
+        tmp_path / "cache",
+    ]
+    for part, path in write(tmp_path / "data").items():
+        words += [f"--{part}", path]
+    monkeypatch.setattr(sys, "argv", ["sensorium", *map(str, words), *(["-q"] if quiet else [])])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    told = capsys.readouterr()
+    head, _line, row, *notes = [line for line in told.out.splitlines() if line.strip()]
+    assert head.split()[:3] == ["recommender", "plain", "tuned"]
+    assert row.split()[0] == "popularity"
+    assert bool(notes) is not quiet
+    assert not quiet or told.err == ""
+
+
 def _features(material: Material):
     from sensorium.data.vectors import Vectors
     from sensorium.models.model import Features
