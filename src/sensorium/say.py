@@ -155,14 +155,21 @@ def evaluation(figures: dict[str, Any], *, notes: bool = True) -> None:
 
 
 def tuning(found: dict[str, Any], *, notes: bool = True) -> None:
-    """What each search began with and what it found, on validation; as a note, what was chosen."""
-    table = _table("recommender", "plain", "tuned", "trials", "stopped early", "settings")
+    """What each search began with and what it found, on validation; `→` marks what was chosen, a note says why."""
+    table = _table("", "recommender", "plain", "tuned", "trials", "stopped early", "settings")
     for one in found["tried"]:
         numbers = [f"{one[name]:.4f}" for name in ("plain", "tuned")]
-        table.add_row(one["name"], *numbers, str(one["finished"] + one["pruned"]), str(one["pruned"]), one["settings"])
+        mark = "→" if one["name"] == found["chosen"] else ""
+        table.add_row(
+            mark, one["name"], *numbers, str(one["finished"] + one["pruned"]), str(one["pruned"]), one["settings"]
+        )
+    if found["blend"] is not None:
+        mark = "→" if found["chosen"] == "blend" else ""
+        table.add_row(mark, "blend", "", f"{found['blend']:.4f}", "", "", "of all")
     _show(table)
     if notes:
-        print(f"NDCG@10 on validation {found['ndcg']:.4f}: {found['recommender']}")
+        print(f"chosen: {found['chosen']}, NDCG@10 {found['ndcg']:.4f} on validation, {found['why']}")
+        print(f"  {found['recommender']}")
 
 
 def inspection(report: dict[str, Any], look: str) -> None:

@@ -6,14 +6,17 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sensorium import cli
+from sensorium import cli, say
 from sensorium.build import Material, gather
 from sensorium.errors import DataError, RecipeError
+from sensorium.evaluate import tuning
 from sensorium.evaluate.tuning import SPACES, tune
+from sensorium.models.blend import BlendModel
 from sensorium.recipe import RECOMMENDERS, Recipe, read_recipe, recipe_of
 
 PEOPLE, ITEMS = 60, 24
@@ -116,13 +119,35 @@ def test_the_members_of_the_recipes_blend_are_searched_from_what_it_says_of_them
     own = replace(recipe, recommender=RECOMMENDERS.make("blend", blend))
     found = tune(material, own, tmp_path / "all", trials=1)
     assert [one.name for one in found.tried] == ["popularity", "ease"]
-    assert found.recommender.use == ("popularity", "ease")
-    assert (found.recommender.ease.l2, found.recommender.ease.near) == (20_000.0, 50)
+    assert found.blend is not None
+    assert (found.tried[1].settings.l2, found.tried[1].settings.near) == (20_000.0, 50)
     alone = tune(material, own, tmp_path / "one", models=("ease",), trials=1)
     assert alone.recommender.l2 == 20_000.0
     alien = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["ease", "hybrid"]}))
     with pytest.raises(RecipeError, match="hybrid of the recipe's blend has no space"):
         tune(material, alien, tmp_path / "alien", trials=1)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.1])
+def test_a_blend_is_chosen_only_where_it_is_better_than_each_member_alone(
+    world: tuple[Material, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    material, recipe = world
+    own = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["popularity", "ease"]}))
+    members = tune(material, own, tmp_path, models=("popularity", "ease"), trials=2)
+    assert (members.chosen, members.blend) == ("ease", None)
+    assert members.why() == "the best of those searched"
+    monkeypatch.setattr(tuning, "_value", lambda *given: factor * members.ndcg)  # of the blend: no trial is left
+    found = tune(material, own, tmp_path, trials=2)
+    assert found.tried == members.tried
+    assert found.blend == factor * members.ndcg
+    if factor > 1:
+        assert (found.chosen, RECOMMENDERS.name_of(found.recommender)) == ("blend", "blend")
+        assert found.why() == f"for ease, the best alone, reaches {members.ndcg:.4f}"
+    else:
+        assert (found.chosen, found.recommender, found.ndcg) == ("ease", members.recommender, members.ndcg)
+        assert found.why() == f"for the blend of all reaches no more: {found.blend:.4f}"
+    say.tuning(found.plain())
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -132,9 +157,16 @@ def test_a_space_names_fields_and_holds_the_plain_settings(name: str) -> None:
         assert span.holds(getattr(settings, field)), field
 
 
+@pytest.mark.parametrize("better", ["blend", "ease"])
 def test_the_command_writes_a_recipe_that_can_be_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, better: str
 ) -> None:
+    value = tuning._value
+
+    def told(model: Any, *given: Any) -> float:
+        return float(better == "blend") if isinstance(model, BlendModel) else value(model, *given)
+
+    monkeypatch.setattr(tuning, "_value", told)
     files = write(tmp_path / "data")
     words = ["tune", "--trials", "2", "--out", tmp_path / "tuned", "--cache", tmp_path / "cache", "--json"]
     for part, path in files.items():
@@ -145,8 +177,9 @@ def test_the_command_writes_a_recipe_that_can_be_used(
     assert not left.value.code
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = read_recipe(done["recipe"])
-    assert RECOMMENDERS.name_of(found.recommender) == "blend"
-    assert set(found.recommender.weights) == set(found.recommender.use) == {one["name"] for one in done["tried"]}
+    assert RECOMMENDERS.name_of(found.recommender) == done["chosen"] == better
+    if better == "blend":
+        assert set(found.recommender.weights) == set(found.recommender.use) == {one["name"] for one in done["tried"]}
     material = gather(found, tmp_path / "cache")
     model = found.recommender.fit(material.dataset.given["train"], _features(material), rng=np.random.default_rng(0))
     assert np.isfinite(model.score(material.dataset.given["train"].histories([0]))).all()
@@ -176,7 +209,7 @@ def test_the_table_is_printed_to_the_quiet_too(
     told = capsys.readouterr()
     head, _line, row, *notes = [line for line in told.out.splitlines() if line.strip()]
     assert head.split()[:3] == ["recommender", "plain", "tuned"]
-    assert row.split()[0] == "popularity"
+    assert row.split()[:2] == ["→", "popularity"]
     assert bool(notes) is not quiet
     assert not quiet or told.err == ""
 

@@ -118,11 +118,25 @@ class Tried:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The settings of all that were searched, and the recommender to put into the recipe."""
+    """The settings of all that were searched, and the recommender to put into the recipe.
+
+    `chosen` is its name, `ndcg` what it reaches; `blend` what the blend of all reaches, where there is one.
+    """
 
     recommender: Any
     tried: tuple[Tried, ...]
     ndcg: float
+    chosen: str
+    blend: float | None = None
+
+    def why(self) -> str:
+        """Why this one, in words."""
+        if self.chosen == "blend":
+            alone = max(self.tried, key=lambda one: one.ndcg)
+            return f"for {alone.name}, the best alone, reaches {alone.ndcg:.4f}"
+        if self.blend is not None:
+            return f"for the blend of all reaches no more: {self.blend:.4f}"
+        return "the best of those searched" if len(self.tried) > 1 else "which alone was searched"
 
     def plain(self) -> dict[str, Any]:
         """Plain values, for printing and for JSON."""
@@ -133,7 +147,10 @@ class Tuning:
             }
             for one in self.tried
         ]  # fmt: skip
-        return {"ndcg": round(self.ndcg, 6), "recommender": described(self.recommender), "tried": tried}
+        return {
+            "ndcg": round(self.ndcg, 6), "recommender": described(self.recommender), "chosen": self.chosen,
+            "why": self.why(), "blend": None if self.blend is None else round(self.blend, 6), "tried": tried,
+        }  # fmt: skip
 
 
 def tune(
@@ -142,7 +159,8 @@ def tune(
 ) -> Tuning:  # fmt: skip
     """Each of `models` searched for `trials` trials, counted over all calls with this folder; the best of them.
 
-    `blend` searches its members one by one, then learns their weights. Everything happens on the validation part of the
+    `blend` searches its members one by one, then learns their weights; it is chosen where it is better than each of them
+    alone. Everything happens on the validation part of the
     recipe's split: the test part is taken off before anything is looked at, so that `evaluate` with the same split may
     still be asked. Where the recipe says a blend, its members are searched, from the settings that it gives them. The studies lie in `folder`/studies.db; a search that was killed goes on where it was.
 
@@ -168,15 +186,16 @@ def tune(
         stands_on = hashlib.sha256(f"{data} {settings!r}".encode()).hexdigest()[:16]
         tried.append(_searched(name, settings, folder, parts, features, recipe.seed, trials, stands_on, look))
     best = max(tried, key=lambda one: one.ndcg)
-    recommender, height = best.settings, best.ndcg
-    if "blend" in models:
-        blend = replace(RECOMMENDERS.make("blend"), use=tuple(names), **{one.name: one.settings for one in tried})
-        fitted = {one.name: one.settings.fit(fold.train, features, rng=_rng(recipe.seed)) for one in tried}
-        blend = blend.weighed(fitted, fold, features)
-        reached = _value(blend.of(fitted), parts, features, lambda value, part: None)
-        if reached >= height or len(models) == 1:
-            recommender, height = blend, reached
-    return Tuning(recommender, tuple(tried), height)
+    alone = Tuning(best.settings, tuple(tried), best.ndcg, best.name)
+    if "blend" not in models:
+        return alone
+    blend = replace(RECOMMENDERS.make("blend"), use=tuple(names), **{one.name: one.settings for one in tried})
+    fitted = {one.name: one.settings.fit(fold.train, features, rng=_rng(recipe.seed)) for one in tried}
+    blend = blend.weighed(fitted, fold, features)
+    reached = _value(blend.of(fitted), parts, features, lambda value, part: None)
+    if reached > alone.ndcg:
+        return Tuning(blend, tuple(tried), reached, "blend", reached)
+    return replace(alone, blend=reached)
 
 
 def _members(models: Sequence[str], material: Material, recipe: Recipe) -> tuple[str, ...]:
