@@ -124,15 +124,16 @@ def evaluate(
                 print(f"wrote {path}")
 
 
-@app.command(epilog="Example:  sensorium tune movies.toml --trials 40 --out tuned")
+@app.command(epilog="Example:  sensorium tune movies.toml --trials 40 --minutes 30 --out tuned")
 def tune(
     recipe: RecipeArgument = None, items: Items = None, events: Events = None, users: Users = None,
     train_file: TrainFile = None, valid_file: ValidFile = None, test_file: TestFile = None,
     split: SplitOption = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="What to search; repeatable. blend: every member, then what each counts \\[default: blend].")
+        list[str] | None, typer.Option(help="What to search: any but lstm, ratings, auto and thorough; repeatable. blend: every member, then what each counts \\[default: blend].")
     ] = None,
     trials: Annotated[int, typer.Option(help="Trials for each, counted over all calls with this folder.", min=1, max=10_000)] = 40,
+    minutes: Annotated[float | None, typer.Option(help="Begin no trial any more after so many minutes, shared out evenly over what is searched; the same command goes on \\[default: no end].")] = None,
     out: Annotated[Path, typer.Option(help="The folder of the studies and of best.toml.")] = Path("tuned"),
     encode: Encode = None, seed: Seed = None, cache: CacheOption = None, quiet: Quiet = False, lines: JsonLines = False,
 ) -> None:  # fmt: skip
@@ -153,7 +154,7 @@ def tune(
     with shown(quiet=quiet, lines=lines) as progress:
         material = gather(asked, cache or default_cache(), progress=progress)
         done = search_settings(
-            material, asked, out, models=model or ["blend"], trials=trials, progress=progress
+            material, asked, out, models=model or ["blend"], trials=trials, minutes=minutes, progress=progress
         )  # fmt: skip
     best = out / "best.toml"
     results.write(best, dump(replace(asked.rooted(), recommender=done.recommender)))

@@ -168,6 +168,9 @@ def tuning(found: dict[str, Any], *, notes: bool = True) -> None:
         table.add_row(mark, "blend", "", f"{found['blend']:.4f}", "", "", "of all")
     _show(table)
     if notes:
+        untried(found["left_out"])
+        if found["waiting"]:
+            print(f"{found['waiting']:,} trials were not begun within the time; the same command goes on")
         print(f"chosen: {found['chosen']}, NDCG@10 {found['ndcg']:.4f} on validation, {found['why']}")
         print(f"  {found['recommender']}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from sensorium import cli, say
 from sensorium.build import Material, gather
 from sensorium.errors import DataError, RecipeError
 from sensorium.evaluate import tuning
-from sensorium.evaluate.tuning import SPACES, tune
+from sensorium.evaluate.tuning import SPACES, Tuning, tune
 from sensorium.models.blend import BlendModel
 from sensorium.recipe import RECOMMENDERS, Recipe, read_recipe, recipe_of
 
@@ -111,6 +112,57 @@ def test_a_search_starts_from_what_the_recipe_says_however_far_out(
         tune(material, recipe, tmp_path, models=("ease",), trials=2)
 
 
+def test_after_its_minutes_no_trial_begins_and_the_next_call_goes_on(
+    world: tuple[Material, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material, recipe = world
+    own = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["popularity", "ease", "content"]}))
+    whole = tune(material, own, tmp_path / "one", trials=8)
+    assert whole.left_out == {"content": "no item has content"}
+    assert whole.waiting == 0
+    value, now = tuning._value, [0.0]
+
+    def slow(*given: Any) -> float:
+        now[0] += 60.0  # every trial takes a minute, and so does the blend
+        return value(*given)
+
+    def cut(folder: str, minutes: float, **more: Any) -> Tuning:
+        return tune(material, own, tmp_path / folder, trials=8, minutes=minutes, clock=lambda: now[0], **more)
+
+    monkeypatch.setattr(tuning, "_value", slow)
+    first = cut("two", 6.0)
+    assert [one.finished + one.pruned for one in first.tried] == [3, 3]  # half of the time each
+    assert first.waiting == 10
+    assert cut("two", 12.0) == whole  # the first needs five minutes, and leaves the second what is over
+    steps: list[tuple[int, int]] = []
+    short = cut("three", 0.5, progress=lambda stage, done, total: steps.append((done, total)))
+    assert [one.name for one in short.tried] == ["popularity"]
+    assert (short.chosen, short.blend, short.waiting) == ("popularity", None, 15)
+    assert short.left_out["ease"] == "no time for a trial was left; the same command goes on"
+    assert steps[-1] == (16, 16)
+    for minutes in (0.0, -1.0, float("nan")):
+        with pytest.raises(RecipeError, match="give a number above 0"):
+            cut("four", minutes)
+    ticks = itertools.count(step=60)
+    with pytest.raises(RecipeError, match=r"no trial ended within 0\.1 minutes"):
+        tune(material, own, tmp_path / "five", minutes=0.1, clock=lambda: float(next(ticks)))
+
+
+@pytest.mark.parametrize("name", ["hybrid", "lightgcn", "coldaligner"])
+def test_what_is_trained_can_be_searched(world: tuple[Material, Recipe], tmp_path: Path, name: str) -> None:
+    material, recipe = world
+    quick = replace(recipe, recommender=RECOMMENDERS.make(name, {"epochs": 5, "size": 32}))
+    found = tune(material, quick, tmp_path, models=(name,), trials=3)
+    assert (found.chosen, found.tried[0].finished) == (name, 3)
+
+
+def test_a_line_up_that_the_data_do_not_feed_is_told(world: tuple[Material, Recipe], tmp_path: Path) -> None:
+    material, recipe = world
+    own = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["content"]}))
+    with pytest.raises(RecipeError, match="nothing is left to search; content: no item has content"):
+        tune(material, own, tmp_path)
+
+
 def test_the_members_of_the_recipes_blend_are_searched_from_what_it_says_of_them(
     world: tuple[Material, Recipe], tmp_path: Path
 ) -> None:
@@ -123,8 +175,8 @@ def test_the_members_of_the_recipes_blend_are_searched_from_what_it_says_of_them
     assert (found.tried[1].settings.l2, found.tried[1].settings.near) == (20_000.0, 50)
     alone = tune(material, own, tmp_path / "one", models=("ease",), trials=1)
     assert alone.recommender.l2 == 20_000.0
-    alien = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["ease", "hybrid"]}))
-    with pytest.raises(RecipeError, match="hybrid of the recipe's blend has no space"):
+    alien = replace(recipe, recommender=RECOMMENDERS.make("blend", {"use": ["ease", "lstm"]}))
+    with pytest.raises(RecipeError, match="lstm of the recipe's blend has no space"):
         tune(material, alien, tmp_path / "alien", trials=1)
 
 

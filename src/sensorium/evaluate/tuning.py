@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from sensorium.data.events import Events, Fold
 from sensorium.encode.encoder import Progress, silent
 from sensorium.errors import DataError, MissingExtra, RecipeError
 from sensorium.evaluate.run import parted
+from sensorium.models.auto import UNFED
 from sensorium.models.blend import Blend
 from sensorium.models.model import Features, Model
 from sensorium.recipe import RECOMMENDERS, Recipe
@@ -100,6 +102,20 @@ SPACES: Mapping[str, Mapping[str, Span | Among]] = {
         "size": Among((32, 64, 96)), "layers": Span(1, 3), "epochs": Span(2, 40), "dropout": Span(0.0, 0.5),
         "learning_rate": Span(0.0003, 0.005, log=True), "id_dropout": Span(0.0, 0.5), "ahead": Span(0.0, 0.6),
     },
+    "hybrid": {
+        "loss": Among(("softmax", "warp", "bpr")), "size": Span(16, 256, log=True), "epochs": Span(5, 100, log=True),
+        "learning_rate": Span(0.01, 0.3, log=True), "fold_l2": Span(0.3, 300.0, log=True), "decay": DECAY,
+    },
+    "lightgcn": {
+        "size": Among((32, 64, 128)), "layers": Span(1, 3), "epochs": Span(5, 100, log=True),
+        "learning_rate": Span(0.001, 0.05, log=True), "temperature": Span(0.05, 0.5, log=True), "prune": Span(0.0, 0.5),
+        "content": Span(0.0, 1.0),
+    },
+    # `match` is not among them: it is what cold items cost warm ones, which NDCG does not say (ColdAligner.tuned).
+    "coldaligner": {
+        "size": Span(16, 512, log=True), "l2": Span(0.1, 100.0, log=True), "warmth": Span(0.0, 16.0), "epochs": Span(0, 40),
+        "cold": Span(0.0, 0.9), "temperature": Span(0.03, 0.3, log=True), "decay": DECAY,
+    },
 }  # fmt: skip
 LINE_UP = ("popularity", "content", "itemknn", "ease", "directed", "ials", "graph", "profile")  # of a blend
 
@@ -120,7 +136,8 @@ class Tried:
 class Tuning:
     """The settings of all that were searched, and the recommender to put into the recipe.
 
-    `chosen` is its name, `ndcg` what it reaches; `blend` what the blend of all reaches, where there is one.
+    `chosen` is its name, `ndcg` what it reaches; `blend` what the blend of all reaches, where there is one; `left_out` what
+    was not searched, and why; `waiting` how many trials the time did not allow.
     """
 
     recommender: Any
@@ -128,6 +145,8 @@ class Tuning:
     ndcg: float
     chosen: str
     blend: float | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    waiting: int = 0
 
     def why(self) -> str:
         """Why this one, in words."""
@@ -150,24 +169,33 @@ class Tuning:
         return {
             "ndcg": round(self.ndcg, 6), "recommender": described(self.recommender), "chosen": self.chosen,
             "why": self.why(), "blend": None if self.blend is None else round(self.blend, 6), "tried": tried,
+            "left_out": dict(self.left_out), "waiting": self.waiting,
         }  # fmt: skip
 
 
 def tune(
     material: Material, recipe: Recipe, folder: Path, *, models: Sequence[str] = ("blend",), trials: int = 40,
-    progress: Progress = silent,
+    minutes: float | None = None, progress: Progress = silent, clock: Callable[[], float] = time.monotonic,
 ) -> Tuning:  # fmt: skip
     """Each of `models` searched for `trials` trials, counted over all calls with this folder; the best of them.
 
-    `blend` searches its members one by one, then learns their weights; it is chosen where it is better than each of them
-    alone. Everything happens on the validation part of the
-    recipe's split: the test part is taken off before anything is looked at, so that `evaluate` with the same split may
-    still be asked. Where the recipe says a blend, its members are searched, from the settings that it gives them. The studies lie in `folder`/studies.db; a search that was killed goes on where it was.
+    `minutes` after the first study was opened no trial is begun any more. Each search gets an equal share of what is left;
+    one that found no time for a trial is left out.
 
-    **Raises** RecipeError for a name that has no space, DataError for a folder whose studies are of other data.
+    `blend` searches its members one by one, then learns their weights; it is chosen where it is better than each of them
+    alone. Where the recipe says a blend, its members are searched, from the settings that it gives them.
+
+    Everything happens on the validation part of the recipe's split: the test part is taken off before anything is looked
+    at, so that `evaluate` with the same split may still be asked. The studies lie in `folder`/studies.db; a search that
+    was killed goes on where it was.
+
+    **Raises** RecipeError for a name that has no space and for minutes in which no trial ends, DataError for a folder
+    whose studies are of other data.
     **Cost** a fit and a ranking of up to 3,000 people for each trial.
     """
-    names = _members(models, material, recipe)
+    if minutes is not None and not minutes > 0:
+        raise RecipeError(f"tune: minutes is {minutes!r}; give a number above 0")
+    names, left_out = _members(models, material, recipe)
     fold = parted(material, recipe).validation
     _, people = people_space(material.people_views, recipe.seed)
     _, features = fused(
@@ -176,6 +204,7 @@ def tune(
     parts = _parts(fold, recipe.seed)
     data = _fingerprint(fold, features, recipe.seed)
     tried: list[Tried] = []
+    end = math.inf if minutes is None else clock() + 60 * minutes
     for place, name in enumerate(names):
         settings = _own(recipe, name)
 
@@ -184,24 +213,41 @@ def tune(
 
         # What a study starts from belongs to it: another start would be told beside values of the old one.
         stands_on = hashlib.sha256(f"{data} {settings!r}".encode()).hexdigest()[:16]
-        tried.append(_searched(name, settings, folder, parts, features, recipe.seed, trials, stands_on, look))
+        now = clock()
+        until = now + (end - now) / (len(names) - place)
+
+        def may_begin(until: float = until) -> bool:
+            return clock() < until
+
+        found = _searched(name, settings, folder, parts, features, recipe.seed, trials, stands_on, look, may_begin)
+        if found is None:
+            left_out[name] = "no time for a trial was left; the same command goes on"
+        else:
+            tried.append(found)
+    if not tried:
+        raise RecipeError(f"tune: no trial ended within {minutes:g} minutes; give it more")
+    waiting = trials * len(names) - sum(min(one.finished + one.pruned, trials) for one in tried)
     best = max(tried, key=lambda one: one.ndcg)
-    alone = Tuning(best.settings, tuple(tried), best.ndcg, best.name)
-    if "blend" not in models:
+    alone = Tuning(best.settings, tuple(tried), best.ndcg, best.name, left_out=left_out, waiting=waiting)
+    if "blend" not in models or len(tried) == 1:
         return alone
-    blend = replace(RECOMMENDERS.make("blend"), use=tuple(names), **{one.name: one.settings for one in tried})
+    members = {one.name: one.settings for one in tried}
+    blend = replace(RECOMMENDERS.make("blend"), use=tuple(members), **members)
     fitted = {one.name: one.settings.fit(fold.train, features, rng=_rng(recipe.seed)) for one in tried}
     blend = blend.weighed(fitted, fold, features)
     reached = _value(blend.of(fitted), parts, features, lambda value, part: None)
     if reached > alone.ndcg:
-        return Tuning(blend, tuple(tried), reached, "blend", reached)
+        return replace(alone, recommender=blend, ndcg=reached, chosen="blend", blend=reached)
     return replace(alone, blend=reached)
 
 
-def _members(models: Sequence[str], material: Material, recipe: Recipe) -> tuple[str, ...]:
-    """The names to search, `blend` replaced by those that the data feed: of the recipe's blend, or of the usual line-up."""
+def _members(models: Sequence[str], material: Material, recipe: Recipe) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names to search, `blend` replaced by those that the data feed: of the recipe's blend, or of the usual line-up;
+    and why the others of it are left out.
+    """
     own = recipe.recommender
     out: list[str] = []
+    left_out: dict[str, str] = {}
     for name in models:
         if name == "blend":
             lacks = set() if material.views else {"content"}
@@ -213,11 +259,15 @@ def _members(models: Sequence[str], material: Material, recipe: Recipe) -> tuple
                     f"tune: {', '.join(alien)} of the recipe's blend has no space to search; leave it out"
                 )
             out += [member for member in line_up if member not in lacks]
+            left_out = {member: UNFED[member] for member in line_up if member in lacks and member not in models}
         elif name in SPACES:
             out.append(name)
         else:
             raise RecipeError(f"tune: {name!r} has no space to search; {nearest(name, (*SPACES, 'blend'))}")
-    return tuple(dict.fromkeys(out))
+    if not out:
+        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise RecipeError(f"tune: nothing is left to search; {told}")
+    return tuple(dict.fromkeys(out)), left_out
 
 
 def _own(recipe: Recipe, name: str) -> Any:
@@ -230,9 +280,9 @@ def _own(recipe: Recipe, name: str) -> Any:
 
 def _searched(
     name: str, start: Any, folder: Path, parts: Sequence[Fold], features: Features, seed: int, trials: int,
-    data: str, look: Callable[[int], None],
-) -> Tried:  # fmt: skip
-    """One study, from where it stands to `trials` finished or pruned trials."""
+    data: str, look: Callable[[int], None], may_begin: Callable[[], bool],
+) -> Tried | None:  # fmt: skip
+    """One study, from where it stands to `trials` finished or pruned trials, or until no more may begin; None without any."""
     optuna = _optuna()
     folder.mkdir(parents=True, exist_ok=True)
     store = f"sqlite:///{folder.resolve() / 'studies.db'}"
@@ -273,12 +323,15 @@ def _searched(
 
     done = len(study.get_trials(deepcopy=False, states=ended))
     look(done)
-    while done < trials:
+    while done < trials and may_begin():
         # A new sampler a trial, seeded by its number: a search in two sittings is the search in one.
         study.sampler = optuna.samplers.TPESampler(seed=seed + 1_000 * done, n_startup_trials=SEEN)
         study.optimize(objective, n_trials=1)
         done = len(study.get_trials(deepcopy=False, states=ended))
         look(done)
+    look(trials)
+    if not study.get_trials(deepcopy=False, states=ended[:1]):
+        return None
     best = study.best_trial
     first = next((t for t in study.get_trials(deepcopy=False, states=ended) if t.value is not None), best)
     return Tried(
