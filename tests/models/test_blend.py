@@ -12,6 +12,7 @@ from sensorium.data.events import Events, Fold, Histories
 from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError
 from sensorium.models.blend import Blend, weigh
+from sensorium.models.ease import Ease
 from sensorium.models.model import Features
 
 PEOPLE, ITEMS = 600, 40
@@ -90,6 +91,18 @@ def test_every_engine_can_be_a_member() -> None:
     assert np.isfinite(model.score(events.histories([0, 1]))).all()
     with pytest.raises(RecipeError, match="twice"):
         Blend(use=("ease", "ease"))
+
+
+def test_written_weights_are_learnt_anew_and_written_members_kept() -> None:
+    fold, features, _ = world()
+    written = Blend(use=("popularity", "ease"), weights={"popularity": 7.0, "ease": 0.125}, ease=Ease(l2=123.0))
+    found = written.tuned(fold, features, rng=np.random.default_rng(0))
+    models = {
+        name: written.member(name).fit(fold.train, features, rng=np.random.default_rng(0)) for name in written.use
+    }
+    assert found == written.weighed(models, fold, features)
+    assert found.ease == Ease(l2=123.0)
+    assert max(found.weights.values()) == 1.0  # not the seven
 
 
 @pytest.mark.parametrize("settings", [Blend(use=()), Blend(use=("popularity",), weights={"popularity": 0.0})])

@@ -108,7 +108,8 @@ class Blend:
 
     def tuned(self, fold: Fold, features: Features, *, rng: np.random.Generator) -> Blend:
         """Members first, each alone, then their weights together. Where weights are set, the members were chosen before:
-        then the weights alone are learnt anew (for other features, as in the knock-out table).
+        then the weights alone are learnt anew, for the features there are (other ones in the knock-out table, other
+        people where a recipe of `sensorium tune` is trained). What was written is not kept.
         """
         out, models = self, {}
         for name in self.use:
