@@ -20,6 +20,7 @@ from sensorium.feedback.open import opened
 from sensorium.index.approximate import Ivf
 from sensorium.index.exact import Exact
 from sensorium.models.model import Features
+from sensorium.models.ratings.names import METHODS
 from sensorium.recipe import FUSIONS, RECOMMENDERS
 
 # What each recommender can see; it is asked those tiny worlds that need no more.
@@ -48,6 +49,23 @@ def small(name: str):
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_recommender(name: str) -> None:
     check_model(small(name))
+
+
+PICKS = {"auto", "thorough", "lstm", "ratings"}  # these choose or rename a method that says it
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(RECOMMENDERS[name] for name in RECOMMENDERS if name not in PICKS),
+        *(METHODS[m] for m in METHODS if m != "normal"),
+    ],
+    ids=lambda method: method.__name__,
+)
+def test_a_method_says_what_it_costs_and_where_it_is_from(method: type) -> None:
+    told = method.__doc__ or ""
+    assert "**Cost**" in told
+    assert "**Source**" in told
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)

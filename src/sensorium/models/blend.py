@@ -46,6 +46,9 @@ class Blend:
     of validation stand highest (see `weigh`).
 
     **Cost** the members'.
+    **Source** scores on one scale: M. Montague, J. Aslam, "Relevance score normalization for metasearch" (2001); weights at
+    or above zero: L. Breiman, "Stacked regressions" (1996); learnt by walks along one at a time: D. Metzler, W. B. Croft,
+    "Linear feature-based models for information retrieval" (2007).
     """
 
     use: tuple[str, ...] = LINEAR

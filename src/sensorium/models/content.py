@@ -27,6 +27,8 @@ class Content:
     less inside the cosine (1 where not named), where fusion keeps modalities apart.
 
     **Cost** fitting nothing; a batch that touches N distinct items costs N · I · D multiplications.
+    **Source** a kernel density over the history: E. Parzen, "On estimation of a probability density function and mode"
+    (1962); its kernel: R. Fisher, "Dispersion on a sphere" (1953).
     """
 
     sharpness: float = 8.0

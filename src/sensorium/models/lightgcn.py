@@ -28,6 +28,7 @@ class LightGcn:
     modality with probability `modality_dropout`. The loss is a softmax over all items up to `exact` of them, else over
     `negatives`, at `temperature`. Training is bounded by `work`, in 10¹² multiply-adds, as the sequence model's is.
 
+    **Cost** epochs · 3 · size · E · (2 · layers · E ÷ batch + W) multiply-adds for E edges and a softmax over W items.
     **Source** X. He et al., "LightGCN" (2020); frozen content graph, degree-sensitive pruning: X. Zhou, Z. Shen, FREEDOM
     (2023); people as the sum of their items: as in EASE-like autoencoders, and R. Raziperchikolaei et al. (2021).
     """

@@ -28,6 +28,9 @@ class Popularity:
     Without times, or with `half_life_days` 0, every event counts one. Events after the history's now are not seen.
     An item without events scores what its content foretells (`kin`), so that a new garment of a kind that sells is not
     at zero.
+
+    **Cost** one pass over the events; of a batch, M · min(E, BINS · I) for people asked at M different moments.
+    **Source** Y. Ji et al., "A re-visit of the popularity baseline in recommender systems" (2020).
     """
 
     half_life_days: float = 0.0

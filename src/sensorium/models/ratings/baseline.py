@@ -19,7 +19,7 @@ class Baseline:
     """Mean + user's offset + item's offset, by alternating least squares or by gradient steps.
 
     `user_l2` and `item_l2` count ratings (als); `l2` and `learning_rate` are of sgd. `epochs` 0 means 10 for als, 20 for sgd.
-    **Source** Y. Koren, "Factor in the neighbors" (2010).
+    **Cost** epochs · N for N ratings. **Source** Y. Koren, "Factor in the neighbors" (2010).
     """
 
     method: Literal["als", "sgd"] = "als"

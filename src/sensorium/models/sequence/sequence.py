@@ -33,6 +33,8 @@ class Sequence:
     Training is bounded by `work`, in 10¹² multiply-adds estimated from the sizes of the data, not by a clock: the same
     data must give the same model on a slow machine. One core does about 0.015 of these a second.
 
+    **Cost** epochs · 3 · E · (layers · (12 · size² + 2 · size · length) + W · size) multiply-adds for a softmax over W items,
+    and in every step the table of items (`epoch_work`).
     **Source** Kang & McAuley 2018 (SASRec); Klenitskiy & Vasilev 2023 (its softmax); Tikhonovich et al. 2025 (eSASRec).
     """
 
