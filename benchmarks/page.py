@@ -6,8 +6,9 @@ Run: python benchmarks/page.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from sensorium.evaluate import plots
@@ -60,8 +61,8 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
             continue
         cells = []
         for metric in metrics:
-            value, span = done["mean"][model][metric], row["intervals"][metric]
-            cells.append(f"{value:.4f} ({span[0]:.4f}–{span[1]:.4f})")
+            span = row["intervals"][metric]
+            cells.append(f"{mean(by_seed(done, row)[metric]):.4f} ({span[0]:.4f}–{span[1]:.4f})")
         if peer:
             note = done["peers"][model]
             label, seconds = f"{model} {note['version']}, run here", note["fit_seconds"]
@@ -69,6 +70,8 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
             label = model.replace("auto", done.get("ours", "auto"))
             label = f"**Sensorium, {label}**" if model in tried else f"Sensorium, {label}"
             seconds = row["fit_seconds"]
+        if done["table"]["seeds"] > len(by_seed(done, row)[metrics[0]]):
+            label += ", one seed"
         yield f"| {label} | " + " | ".join(cells) + f" | {seconds:.0f} |"
     for label, values in done["published"]:
         cells = [f"{values[m]:.4f}" if m in values else "" for m in metrics]
@@ -81,12 +84,18 @@ def table(name: str, done: Mapping[str, Any]) -> Iterator[str]:
     first = done["results"][0]
     yield f"\n![{metrics[-1]}, drawn](benchmarks/{name}.svg)\n"
     yield f"`{done.get('ours', 'auto')}` kept: {first.get('chose', first['model'])}. Tuning and every fit it tried are in its seconds.\n"
-    yield from bars(done)
+    yield from bars(done, by_seed(done, first))
     if "again" in done:  # the chosen settings fitted by other seeds (seeds.py)
         again = done["again"]
-        told = ", ".join(f"{m} {again['mean'][m]:.4f} ± {again['deviation'][m]:.4f}" for m in metrics)
+        fits = again["metrics"]
+        told = ", ".join(f"{m} {mean(fits[m]):.4f} ± {stdev(fits[m]):.4f}" for m in metrics)
         yield f"The chosen settings fitted by {len(again['seeds'])} seeds (`python benchmarks/seeds.py {name}`): {told}.\n"
-        yield from bars(again)
+        yield from bars(again, fits)
+
+
+def by_seed(done: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
+    """A row's metrics as each seed gave them: means are taken of these and rounded once, where they are printed."""
+    return done["seeds"].get(row["model"]) or {metric: [row["metrics"][metric]] for metric in METRICS}
 
 
 STYLE = """svg{background:#fff}text{font:12.5px system-ui,sans-serif;fill:#1c2430}.a{fill:#5b6675;font-size:11.5px}
@@ -103,7 +112,7 @@ def drawn(name: str, done: Mapping[str, Any]) -> str:
         if "failed" not in done["peers"].get(model, {}):
             low, high = row["intervals"][metric][:2]
             label = model if model in done["peers"] else f"Sensorium, {model.replace('auto', done.get('ours', 'auto'))}"
-            rows.append(Bar(label, done["mean"][model][metric], low, high, int(model in done["peers"])))
+            rows.append(Bar(label, mean(by_seed(done, row)[metric]), low, high, int(model in done["peers"])))
     rows += [Bar(label, values[metric], tone=2) for label, values in done["published"] if metric in values]
     rows.sort(key=lambda bar: -bar.value)
     picture = plots.bars(f"{TITLES[name]}: {metric}", rows, left=250)
@@ -117,9 +126,12 @@ def _wanted(metric: str, done: Mapping[str, Any]) -> bool:
     return metric in named or not named
 
 
-def bars(done: Mapping[str, Any]) -> Iterator[str]:
+def bars(done: Mapping[str, Any], fits: Mapping[str, Sequence[float]] | None = None) -> Iterator[str]:
+    """What was aimed at; the mean over `fits` where a bar speaks of one."""
     for one in done.get("bars", ()):
-        yield f"- {'reached' if one['reached'] else '**missed**'}: {one['bar']} {one['value']:.4f}, aimed at {one['needed']:.4f}"
+        metric, _, how = one["bar"].partition(", ")
+        value = mean(fits[metric]) if fits and how.startswith("mean of") else one["value"]
+        yield f"- {'reached' if one['reached'] else '**missed**'}: {one['bar']} {value:.4f}, aimed at {one['needed']:.4f}"
     yield ""
 
 
