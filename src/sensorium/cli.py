@@ -63,7 +63,7 @@ def train(
     )
     with shown(quiet=quiet, lines=lines) as progress:
         engine = Engine.train(asked, out, cache=cache, progress=progress)
-    summary = {**engine.summary(), "left_out": dict(engine.snapshot.left_out)}
+    summary = engine.summary()
     found = engine.report.plain()
     if engine.material is not None:
         summary["modalities"] = {**_modalities(engine.material), **summary["modalities"]}

@@ -273,6 +273,7 @@ class Engine:
             },
             "problems": [str(problem) for problem in self.problems],
             "trials": [dict(trial) for trial in now.trials],
+            "left_out": dict(now.left_out),
             "recommender": described(now.recommender),
             "example_user": now.user_ids[0] if len(now.user_ids) else None,
         }
