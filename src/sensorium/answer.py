@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from sensorium.arrays import Floats, Rows, top
+from sensorium.arrays import Bits, Floats, Rows, top
 from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
@@ -133,15 +132,16 @@ def answer(
     first = list_.place
     found = [
         "pinned" if how == PINNED else "explored" if how == EXPLORED else FOUND[source]
-        for how, source in zip(list_.how, pool.found[first], strict=True)
+        for how, source in zip(list_.how.tolist(), pool.found[first].tolist(), strict=True)
     ]
     items = _told(
-        snapshot, model, history, pool.rows[first], scores[first], found, scales if query.explain else None, notes
-    )
-    items = tuple(
-        replace(extra.added(one, place, explain=query.explain), propensity=float(share))
-        for one, place, share in zip(items, first.tolist(), list_.propensity, strict=True)
-    )
+        snapshot, model, history, pool.rows[first], scores[first], found, list_.propensity.tolist(),
+        scales if query.explain else None, notes,
+    )  # fmt: skip
+    if query.boosts:
+        items = tuple(
+            extra.added(one, place, explain=query.explain) for one, place in zip(items, first.tolist(), strict=True)
+        )
     mark("rerank")
     return Ranking(items, kind, count, tuple(notes))
 
@@ -176,7 +176,7 @@ def why(
     place = int(np.searchsorted(rows, row))
     extra = boosted(query.boosts, tables.columns, rows, scores)
     told = scores + extra.sum
-    bare = _told(snapshot, model, history, rows[[place]], scores[[place]], [""], (), notes)[0]
+    bare = _told(snapshot, model, history, rows[[place]], scores[[place]], [""], [1.0], (), notes)[0]
     full = extra.added(bare, place, explain=True)
     before = int((told[keep[rows]] > told[place]).sum()) + 1
     return Why(
@@ -242,7 +242,7 @@ def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
 
 
 def _searched(
-    snapshot: Answering, cells: Cells, history: Histories, keep: Mask, k: int, *, ordered: bool
+    snapshot: Answering, cells: Cells, history: Histories, keep: Bits, k: int, *, ordered: bool
 ) -> tuple[Candidates, Floats, Scales]:
     """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members; the rows
     ascending where that is needed, for to order thousands takes as long as to score them."""
@@ -297,24 +297,23 @@ def _scores(model: Model, history: Histories, rows: Rows, items: int) -> Floats:
 
 def _told(
     snapshot: Answering, model: Model, history: Histories, rows: Rows, scores: Floats, found: Sequence[str],
-    scales: Scales | None, notes: list[str],
+    shares: Sequence[float], scales: Scales | None, notes: list[str],
 ) -> tuple[Recommendation, ...]:  # fmt: skip
     """The chosen rows in outside ids, with their reasons, where the scales by which they were scored are given."""
     catalog = snapshot.catalog
-    names = [(catalog.ids[row], catalog.title(row)) for row in rows]
+    names = [(catalog.ids[row], catalog.title(row)) for row in rows.tolist()]
+    told = zip(names, scores.tolist(), found, shares, strict=True)
     if scales is None:
-        return tuple(Recommendation(*name, float(s), f) for name, s, f in zip(names, scores, found, strict=True))
+        return tuple(Recommendation(*name, score, how, propensity=share) for name, score, how, share in told)
     if not len(history.item):
-        return tuple(
-            Recommendation(*name, float(s), f, (), float(s)) for name, s, f in zip(names, scores, found, strict=True)
-        )
+        return tuple(Recommendation(*name, score, how, (), score, share) for name, score, how, share in told)
     parts, way = taken_apart(model, history, rows, scores, snapshot.features, scales)
     if way == "occlusion":
         notes.append("reasons were found by leaving events out; their sources by likeness of content")
     entries = []
-    for place, (name, score, source) in enumerate(zip(names, scores, found, strict=True)):
-        reasons, base = reasons_of(parts, place, float(score), history, catalog)
-        entries.append(Recommendation(*name, float(score), source, reasons, base))
+    for place, (name, score, how, share) in enumerate(told):
+        reasons, base = reasons_of(parts, place, score, history, catalog)
+        entries.append(Recommendation(*name, score, how, reasons, base, share))
     return tuple(entries)
 
 

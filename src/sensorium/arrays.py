@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Bits = NDArray[np.uint8]  # eight places a byte, the first in the lowest bit; as many bytes as whole words of eight take
 
 
 def threads() -> int:
@@ -34,6 +35,28 @@ def slices(count: int, size: int) -> Iterator[slice]:
     """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def packed(mask: NDArray[np.bool_]) -> Bits:
+    """A mask (N,) as bits.
+
+    >>> packed(np.array([True, False, True])).tolist()
+    [5, 0, 0, 0, 0, 0, 0, 0]
+    """
+    out = np.zeros(-(-len(mask) // 64) * 8, np.uint8)
+    bits = np.packbits(mask, bitorder="little")
+    out[: len(bits)] = bits
+    return out
+
+
+def unpacked(bits: Bits, count: int) -> NDArray[np.bool_]:
+    """The mask (N,) that was packed."""
+    return np.unpackbits(bits, count=count, bitorder="little").view(bool)
+
+
+def how_many(bits: Bits) -> int:
+    """How many places are set. **Cost** a microsecond for 10,000."""
+    return int(np.bitwise_count(bits.view(np.uint64)).sum())
 
 
 def unit(values: NDArray[np.floating]) -> Floats:

@@ -135,8 +135,8 @@ class _Lines:
     end: NDArray[np.int64]  # of each line
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        begin = int(self.end[row - 1]) + 1 if row else 0
-        return _plain(self.data[begin : int(self.end[row])])
+        begin = self.end.item(row - 1) + 1 if row else 0
+        return _plain(self.data[begin : self.end.item(row)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +154,10 @@ class _Column(Sequence[Any]):
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
-        if not -len(self) <= row < len(self):
+        count = len(self.lines.end)
+        if not -count <= row < count:
             raise IndexError(row)
-        line = self.lines[row % len(self)]
+        line = self.lines[row % count]
         return self.read(line[self.key]) if self.key in line else self.absent
 
     def __eq__(self, other: object) -> bool:

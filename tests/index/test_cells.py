@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sensorium.arrays import packed
 from sensorium.errors import ShapeError
 from sensorium.index.cells import cells_by, cells_of
 from sensorium.models.model import Pull
@@ -46,7 +47,7 @@ def test_the_ten_best_are_found_under_any_filter(world, share):
     for own, pulls in asked:
         allowed = rng.random(len(cells)) < share
         allowed[own] = False
-        found = cells.search(pulls, own, allowed[cells.rows], cells.most)
+        found = cells.search(pulls, own, packed(allowed[cells.rows]), cells.most)
         assert allowed[found.rows].all()
         assert len(np.unique(found.rows)) == len(found.rows)
         assert found.all == (allowed.sum() == len(found.rows))
@@ -59,7 +60,7 @@ def test_the_ten_best_are_found_under_any_filter(world, share):
 def test_the_scale_is_that_of_all_items(world):
     tables, cells, asked = world
     for own, pulls in asked:
-        found = cells.search(pulls, own, np.ones(len(cells), bool), cells.most)
+        found = cells.search(pulls, own, packed(np.ones(len(cells), bool)), cells.most)
         (near, crowd), (want_near, want_crowd) = found.scales, naive(tables, pulls, own)[1]
         assert crowd == pytest.approx(want_crowd, rel=1e-3, abs=1e-4)  # a product: exact
         assert near[1] == pytest.approx(want_near[1], rel=0.1)  # nearness: as far as cells are Gaussian
@@ -70,7 +71,7 @@ def test_scores_without_shares_are_the_pulls_own(world):
     own, pulls = asked[0]
     alone = Pull(pulls[0].vectors, pulls[0].weights, pulls[0].sharpness)
     cells = cells_of(tables[:1], count=50)
-    found = cells.search((alone,), own, np.ones(len(cells), bool), 500)
+    found = cells.search((alone,), own, packed(np.ones(len(cells), bool)), 500)
     np.testing.assert_allclose(found.scores, alone.scores(tables[0])[found.rows], rtol=1e-4)
 
 
@@ -79,7 +80,7 @@ def test_an_item_without_a_vector_is_worth_nothing():
     vectors[::2] = 0
     cells = cells_of((vectors,), count=10)
     pull = Pull(vectors[1:2], np.ones(1, np.float32), 2.0)
-    found = cells.search((pull,), np.array([1]), np.ones(400, bool), 400)
+    found = cells.search((pull,), np.array([1]), packed(np.ones(400, bool)), 400)
     assert found.all
     assert (found.scores[found.rows % 2 == 0] == 0).all()
     assert (found.scores[found.rows % 2 == 1] > 0).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,11 +233,19 @@ class Fold:
 
 def confidence(events: Events | Histories, strength: float) -> Floats:
     """How much each event speaks for its item, in float32 (see Events.matrix)."""
-    negative = np.array([KINDS.get(kind, 1.0) < 0 for kind in events.kinds] or [False])[events.kind]
+    negative, moves = _ways(events.kinds)
     # Only a rating may weigh below zero and yet be a positive kind; another kind does where a recipe says so.
-    moves = np.array([kind in RATED for kind in events.kinds] or [False])[events.kind]
-    against = negative | (~moves & (events.weight < 0))
+    against = negative[events.kind] | (~moves[events.kind] & (events.weight < 0))
     return np.where(against, events.weight, 1 + np.float32(strength) * (events.weight - 1)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _ways(kinds: tuple[str, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which kinds speak against an item, and which are ratings."""
+    return (
+        np.array([KINDS.get(kind, 1.0) < 0 for kind in kinds] or [False]),
+        np.array([kind in RATED for kind in kinds] or [False]),
+    )
 
 
 def _strongest(row: NDArray, column: NDArray, values: Floats, shape: tuple[int, int]) -> sparse.csr_array:

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.arrays import Floats, Rows, slices
+from sensorium.arrays import Bits, Floats, Rows, how_many, slices
 from sensorium.errors import ShapeError
 from sensorium.models.model import Pull
 
@@ -109,25 +109,26 @@ class Cells:
         """How many items a search should score."""
         return max(LEAST, int(SHARE * len(self)))
 
-    def search(self, pulls: Sequence[Pull], own: Rows, keep: NDArray[np.bool_], most: int) -> Found:
+    def search(self, pulls: Sequence[Pull], own: Rows, keep: Bits, most: int) -> Found:
         """The allowed items of the best cells, with exact scores on a scale that is nearly exact.
 
-        **Shapes** own: the rows of the history; keep (I,), in the order of `rows`. Cells are visited, the best first, until
+        `own`: the rows of the history; `keep`: a bit an item, in the order of `rows`. Cells are visited, the best first, until
         `most` allowed items are found: a filter that keeps little is searched far, one that keeps fewer than twice as
         many completely. **Cost** (G + most) · N · D operations.
         """
-        from sensorium.index.cells_kernels import gathered
+        from sensorium.index.cells_kernels import gathered, listed
 
         own = np.unique(own)
         inside = self.sizes.copy()
         np.subtract.at(inside, self.cell[own], 1)
-        sides = [_side(pull, table, own) for pull, table in zip(pulls, self.tables, strict=True)]
+        sides = [_side(pull, table) for pull, table in zip(pulls, self.tables, strict=True)]
         for side in sides:
             side.ask_cells(self, inside, own)
         # Cells are of all items: of few that a filter keeps they say little.
-        complete = bool(np.count_nonzero(keep) <= 2 * most)
+        allowed = how_many(keep)
+        complete = allowed <= 2 * most
         if complete:
-            places = np.flatnonzero(keep)
+            places = listed(keep, allowed)
             rows = self.rows[places]
         else:
             worth = _together(sides, [side.of_cells for side in sides])
@@ -145,25 +146,25 @@ def _together(sides: Sequence[_Near | _Along], scores: Sequence[Floats]) -> Floa
     return total
 
 
-def _side(pull: Pull, table: Table, own: Rows) -> _Near | _Along:
-    return _Near(pull, table) if pull.sharpness else _Along(pull, table, own)
+def _side(pull: Pull, table: Table) -> _Near | _Along:
+    return _Near(pull, table) if pull.sharpness else _Along(pull, table)
 
 
 class _Along:
     """A product with one vector, for which the mean and the deviation of the scores of all items but `own` are exact."""
 
-    def __init__(self, pull: Pull, table: Table, own: Rows) -> None:
+    def __init__(self, pull: Pull, table: Table) -> None:
         self.pull, self.table = pull, table
         self.person: Floats = pull.weights @ pull.vectors
-        self._mine = (table.values[own] @ self.person).astype(np.float64)
 
     def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
         """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
-        count = max(float(inside.sum()), 1.0)
-        mean = (float(self.table.total @ self.person) - float(self._mine.sum())) / count
-        square = float(self.person @ self.table.square @ self.person) - float(self._mine @ self._mine)
-        self.of_cells: Floats = self.person @ self.table.centres
-        self.scale = _scale(mean, square / count, self.of_cells)
+        from sensorium.index.cells_kernels import along_cells
+
+        table, count = self.table, max(float(len(cells) - len(own)), 1.0)
+        self.of_cells, self.scale = along_cells(
+            table.centres, table.total, table.square, table.values, own, count, self.person
+        )
 
     def of_items(self, rows: Rows, places: Rows) -> Floats:
         """Scores of some items."""
@@ -186,18 +187,14 @@ class _Near:
 
     def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
         """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
-        from sensorium.index.cells_kernels import heaviest, near_cells
+        from sensorium.index.cells_kernels import near_scaled
 
-        table, weights, sharpness = self.table, self.pull.weights, self.pull.sharpness
-        asked = self.asked, sharpness, weights
-        self.of_cells, squares = near_cells(table.centres, table.spread, table.around, inside, *asked)
-        # Most of the deviation lies in a few cells next to the history, where no Gaussian will do: they are looked at.
-        looked, rows, places, others = heaviest(squares, cells.start, cells.rows, own, HEAVY, LOOKED)
-        seen = self.of_items(rows, places)
-        seen *= others
-        count = max(float(inside.sum()), 1.0)
-        mean = float(self.of_cells @ inside - self.of_cells[looked] @ inside[looked] + seen.sum()) / count
-        self.scale = _scale(mean, float(squares.sum() - squares[looked].sum() + seen @ seen) / count, self.of_cells)
+        table, pull = self.table, self.pull
+        close = table.close is not None
+        self.of_cells, self.scale = near_scaled(
+            table.centres, table.spread, table.around, inside, self.asked, self._turned, pull.sharpness, pull.weights,
+            cells.start, cells.rows, own, table.values if table.close is None else table.close, close, (HEAVY, LOOKED),
+        )  # fmt: skip
 
     def of_items(self, rows: Rows, places: Rows) -> Floats:
         """Scores of some items."""
@@ -205,17 +202,10 @@ class _Near:
 
         table, pull = self.table, self.pull
         values, at = (table.values, rows) if table.close is None else (table.close, places)
-        scores = near_items(values.take(at, axis=0), self._turned, pull.sharpness, pull.weights)
+        scores = near_items(values, at, self._turned, pull.sharpness, pull.weights)
         if table.present is not None:
             scores[~table.present[rows]] = 0
         return scores
-
-
-def _scale(mean: float, square: float, scores: Floats) -> tuple[float, float]:
-    """A mean and 1 ÷ the deviation, 0 where there is none."""
-    deviation = np.sqrt(max(square - mean * mean, 0.0))
-    alive = deviation > 1e-6 * max(float(np.abs(scores).max(initial=0)), 1e-30)
-    return mean, float(1 / deviation) if alive else 0.0
 
 
 def cells_of(tables: Sequence[Floats], *, count: int = 0, seed: int = 0) -> Cells:

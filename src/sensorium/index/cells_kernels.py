@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from sensorium.arrays import Floats, Rows
+from sensorium.arrays import Bits, Floats, Rows
 
 F = np.float32
+SOME = 64  # rows that are scored at once
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -74,29 +74,64 @@ def near_cells(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def near_items(values: Floats, asked: Floats, sharpness: float, weights: Floats) -> Floats:
-    """Σ weight · exp(asked · v − sharpness) for some vectors. **Shapes** values (C, D), asked (D, N), weights (N,) → (C,)."""
-    near = np.dot(values, asked)
-    flat = near.reshape(-1)
-    for i in range(len(flat)):
-        flat[i] -= F(sharpness)
-    powers(flat)
-    out = np.zeros(len(values), np.float32)
-    for c in range(len(values)):
-        for n in range(len(weights)):
-            out[c] += weights[n] * near[c, n]
+def near_items(table: Floats, at: Rows, asked: Floats, sharpness: float, weights: Floats) -> Floats:
+    """Σ weight · exp(asked · v − sharpness) for some rows v of a table, some at a time: what is copied stays in the caches.
+
+    **Shapes** table (I, D), at (C,), asked (D, N), weights (N,) → (C,).
+    """
+    out = np.zeros(len(at), np.float32)
+    values = np.empty((SOME, table.shape[1]), np.float32)
+    for begin in range(0, len(at), SOME):
+        count = min(SOME, len(at) - begin)
+        for i in range(count):
+            row = table[at[begin + i]]
+            for d in range(len(row)):
+                values[i, d] = row[d]
+        near = np.dot(values[:count], asked)
+        flat = near.reshape(-1)
+        for i in range(len(flat)):
+            flat[i] -= F(sharpness)
+        powers(flat)
+        for c in range(count):
+            for n in range(len(weights)):
+                out[begin + c] += weights[n] * near[c, n]
     return out
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def along(values: Floats, at: Rows, person: Floats) -> Floats:
+def along(table: Floats, at: Rows, person: Floats) -> Floats:
     """The product of some rows of a table with one vector (C,)."""
     out = np.zeros(len(at), np.float32)
     for i in range(len(at)):
-        row = values[at[i]]
+        row = table[at[i]]
         for d in range(len(person)):
             out[i] += row[d] * person[d]
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def scale(mean: float, square: float, scores: Floats) -> tuple[float, float]:
+    """A mean and 1 ÷ the deviation, 0 where there is none; `square`: the mean of the squares."""
+    deviation, height = np.sqrt(max(square - mean * mean, 0.0)), 1e-30
+    for score in scores:
+        height = max(height, abs(score))
+    return mean, 1 / deviation if deviation > 1e-6 * height else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def along_cells(
+    centres: Floats, total: Floats, square: Floats, table: Floats, own: Rows, count: float, person: Floats
+) -> tuple[Floats, tuple[float, float]]:
+    """The product of all cells with one vector, and the scale of all items but `own`, of which there are `count`.
+
+    **Shapes** centres (D, G), total (D,), square (D, D), table (I, D), own (N,), person (D,) → (G,).
+    """
+    of_cells = np.dot(person, centres)
+    sums, squares = float(np.dot(total, person)), float(np.dot(np.dot(person, square), person))
+    for mine in along(table, own, person):
+        sums -= mine
+        squares -= float(mine) * mine
+    return of_cells, scale(sums / count, squares / count, of_cells)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -140,9 +175,23 @@ def lifted(heap: Rows, size: int, worth: Floats) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def gathered(worth: Floats, start: Rows, rows: Rows, keep: NDArray[np.bool_], most: int) -> tuple[Rows, Rows]:
+def listed(bits: Bits, count: int) -> Rows:
+    """The places of the `count` bits that are set."""
+    out = np.empty(count, np.int64)
+    found = 0
+    for byte in range(len(bits)):
+        if bits[byte]:
+            for bit in range(8):
+                if bits[byte] >> bit & 1:
+                    out[found] = 8 * byte + bit
+                    found += 1
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def gathered(worth: Floats, start: Rows, rows: Rows, keep: Bits, most: int) -> tuple[Rows, Rows]:
     """The allowed rows of the worthiest cells, cell by whole cell until there are `most` (never more than twice as many),
-    and their places in `rows`. `keep` (I,) is by place."""
+    and their places in `rows`. `keep`: a bit each, by place."""
     room = min(len(rows), 2 * most)
     out, places = np.empty(room, np.int64), np.empty(room, np.int64)
     count = 0
@@ -152,7 +201,7 @@ def gathered(worth: Floats, start: Rows, rows: Rows, keep: NDArray[np.bool_], mo
             break
         cell = lifted(heap, len(heap) - taken, worth)
         for p in range(start[cell], start[cell + 1]):
-            if keep[p] and count < room:
+            if keep[p >> 3] >> (p & 7) & 1 and count < room:
                 out[count], places[count] = rows[p], p
                 count += 1
     return out[:count], places[:count]
@@ -180,3 +229,32 @@ def heaviest(
             others[items] = 0 if at < len(own) and own[at] == rows[p] else 1
             items += 1
     return chosen[:taken], out[:items], places[:items], others[:items]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def near_scaled(
+    centres: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, turned: Floats, sharpness: float,
+    weights: Floats, start: Rows, rows: Rows, own: Rows, table: Floats, close: bool, most: tuple[int, int],
+) -> tuple[Floats, tuple[float, float]]:  # fmt: skip
+    """What a nearness is worth in each cell, and its scale over all items but `own`.
+
+    Most of the deviation lies in a few cells next to the history, where no Gaussian will do: their items are looked at, in
+    as many cells and as many items as `most` says. **Shapes** as `near_cells`, turned (D, N), table (I, D): in the order of
+    `rows` if it is `close`.
+    """
+    of_cells, squares = near_cells(centres, spread, around, inside, asked, sharpness, weights)
+    looked, some, places, others = heaviest(squares, start, rows, own, most[0], most[1])
+    seen = near_items(table, places if close else some, turned, sharpness, weights)
+    count, sums, square = 0.0, 0.0, 0.0
+    for c in range(len(of_cells)):
+        count += inside[c]
+        sums += of_cells[c] * inside[c]
+        square += squares[c]
+    for c in looked:
+        sums -= of_cells[c] * inside[c]
+        square -= squares[c]
+    for i in range(len(seen)):
+        sums += seen[i] * others[i]
+        square += seen[i] * seen[i] * others[i]
+    count = max(count, 1.0)
+    return of_cells, scale(sums / count, square / count, of_cells)

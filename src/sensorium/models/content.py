@@ -155,10 +155,14 @@ def carried(history: Histories, decay: float, strength: float) -> Floats:
     """What each event of one history adds to its row of `Histories.matrix` (N,): of several events for one item, the
     strongest alone counts, the others carry 0.
     """
-    values = confidence(history, strength) * np.float32(decay) ** history.back.astype(np.float32)
+    values = confidence(history, strength)
+    if decay != 1:
+        values *= np.float32(decay) ** history.back.astype(np.float32)
+    if len(set(history.item.tolist())) == len(values):  # as nearly always
+        return values
     order = np.lexsort((np.abs(values), history.item))
-    last = np.ones(len(order), bool)
-    last[:-1] = history.item[order][1:] != history.item[order][:-1]
+    item, last = history.item[order], np.ones(len(order), bool)
+    np.not_equal(item[1:], item[:-1], out=last[:-1])
     kept = np.zeros(len(order), np.float32)
     kept[order[last]] = values[order[last]]
     return kept

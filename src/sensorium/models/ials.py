@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg.lapack import sposv
 
 from sensorium.arrays import Floats, Rows, one_blas_thread, threads
 from sensorium.data.events import Events, Fold, Histories
@@ -124,25 +123,28 @@ class IalsModel:
     def _whole(self) -> Floats:
         return self.factors.T @ self.factors
 
+    @functools.cached_property
+    def _nothing(self) -> Floats:
+        """What a profile says that says nothing (F,)."""
+        return np.zeros(self.factors.shape[1], np.float32)
+
     def tables(self) -> tuple[Floats, ...]:
         """**Shapes** (I, F)."""
         return (self._placed,)
 
     def pulls(self, history: Histories) -> tuple[Pull, ...]:
         """The person of `user_vectors`, of one history."""
+        from sensorium.models.ials_kernels import folded
+
         asked = self.settings
         weight = carried(history, asked.decay, asked.strength)
-        used = weight != 0
-        chosen, confident = self._placed[history.item[used]], np.float32(asked.alpha) * weight[used]
-        count = np.unique(history.item)
-        penalty = np.float32(asked.l2) * penalties(np.array([len(count)]), asked, len(self.factors), self.mean)
-        left = self._whole + (chosen * np.maximum(np.abs(confident) - 1, 0)[:, None]).T @ chosen
-        left.flat[:: len(left) + 1] += penalty
-        right = np.maximum(confident, 0) @ chosen
+        count = np.array([len(set(history.item.tolist()))])
+        penalty = np.float32(asked.l2) * penalties(count, asked, len(self.factors), self.mean)[0]
+        said = self._nothing
         if self.profile is not None and history.profile is not None:
-            right += penalty * (history.profile @ self.profile)[0]
-        person, wrong = sposv(left, right)[1:]
-        return (Pull(person[None] if not wrong else np.linalg.solve(left, right)[None], np.ones(1, np.float32)),)
+            said = (history.profile @ self.profile)[0]
+        person = folded(self._placed, history.item, np.float32(asked.alpha) * weight, self._whole, penalty, said)
+        return (Pull(person[None], np.ones(1, np.float32)),)
 
     def user_vectors(self, histories: Histories) -> Floats:
         """Each history folded in: the exact least-squares person for these items. **Shapes** (B, F)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, Rows
 
@@ -68,3 +69,24 @@ def solve_rows(
                 direction[f] = r[f] + turn * direction[f]
             old = new
         out[u] = x
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def folded(
+    table: Floats, item: NDArray[np.int32], value: Floats, whole: Floats, penalty: float, prior: Floats
+) -> Floats:
+    """The least-squares person (F,) of one history, as `solve_rows` approaches it: exactly, by elimination.
+
+    **Shapes** table (I, F), item (N,), value (N,): their confidences, whole (F, F), prior (F,). **Cost** N · F² + F³ ÷ 3.
+    """
+    size = table.shape[1]
+    left, right = whole.copy(), np.float32(penalty) * prior
+    for d in range(size):
+        left[d, d] += np.float32(penalty)
+    for n in range(len(item)):
+        y, more = table[item[n]], max(abs(value[n]) - np.float32(1), np.float32(0))
+        for d in range(size):
+            right[d] += max(value[n], np.float32(0)) * y[d]
+            for e in range(size):
+                left[d, e] += more * y[d] * y[e]
+    return np.linalg.solve(left, right)

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.arrays import Rows
+from sensorium.arrays import Bits, Rows, packed, unpacked
 from sensorium.errors import RecipeError
 from sensorium.rank.lookup import Column
 from sensorium.rank.query import Rule, number_of
 from sensorium.settings import nearest
 
 Mask = NDArray[np.bool_]
-Bits = NDArray[np.uint8]  # eight items a byte
 MASK_BYTES = 64 * 1024 * 1024  # of the masks of rules that are kept
 
 
@@ -44,29 +43,31 @@ class Masks:
             self.place[order] = np.arange(items)
         shown = np.ones(items, bool)
         shown[self._placed(np.fromiter(hidden, np.int64))] = False
-        self._shown = np.packbits(shown)
+        self._shown = packed(shown)
         self._known: dict[Rule, Bits] = {}
 
-    def allowed(self, rules: Sequence[Rule], without: Rows, besides: Sequence[int] = ()) -> Mask:
-        """The items (I,) that are shown, fulfil every rule and are not among the rows `without`; and those `besides`."""
-        bits = self._shown
+    def allowed(self, rules: Sequence[Rule], without: Rows, besides: Sequence[int] = ()) -> Bits:
+        """The items that are shown, fulfil every rule and are not among the rows `without`; and those `besides`: a bit each."""
+        keep = self._shown.copy()
         for rule in rules:
-            bits = bits & self._kept(rule)
-        keep = np.unpackbits(bits, count=self.items).view(bool)
-        keep[self._placed(without)] = False
+            keep &= self._kept(rule)
+        places = self._placed(without)
+        np.bitwise_and.at(keep, places >> 3, ~(np.uint8(1) << (places & 7).astype(np.uint8)))
         if besides:
-            keep[self._placed(np.asarray(besides, np.int64))] = True
+            places = self._placed(np.asarray(besides, np.int64))
+            np.bitwise_or.at(keep, places >> 3, np.uint8(1) << (places & 7).astype(np.uint8))
         return keep
 
-    def by_row(self, keep: Mask) -> Mask:
-        """A mask in the order of the rows."""
-        return keep if self.place is None else keep[self.place]
+    def by_row(self, keep: Bits) -> Mask:
+        """What is `allowed` as a mask, in the order of the rows."""
+        mask = unpacked(keep, self.items)
+        return mask if self.place is None else mask[self.place]
 
     def _kept(self, rule: Rule) -> Bits:
         bits = self._known.get(rule)
         if bits is None:
             mask = fulfilled(rule, self.columns, self.items)
-            bits = np.packbits(mask if self.order is None else mask[self.order])
+            bits = packed(mask if self.order is None else mask[self.order])
             while self._known and (len(self._known) + 1) * len(bits) > MASK_BYTES:
                 self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
             self._known[rule] = bits

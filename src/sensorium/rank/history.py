@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.data.events import KINDS, RATED, Events, Histories
 from sensorium.data.ids import Ids
@@ -60,7 +61,9 @@ def acts_of(
 
 def usual_rating(events: Events, lookup: Lookup, user: int) -> float | None:
     """The mean of a person's ratings in the snapshot; None where there are none."""
-    rates = np.array([kind in RATED for kind in events.kinds] or [False])
+    if not any(kind in RATED for kind in events.kinds):
+        return None
+    rates = np.array([kind in RATED for kind in events.kinds])
     mine = lookup.by_user.of(user)
     values = events.value[mine[rates[events.kind[mine]]]]
     values = values[np.isfinite(values)]
@@ -79,37 +82,45 @@ def history_of(
     recipe's kinds. Cost O(own events).
     """
     mine = lookup.by_user.of(user)
-    acts = sorted(acts, key=lambda act: act.time)
+    acts = sorted(acts, key=lambda act: act.time) if len(acts) > 1 else acts
     end = float(events.time[mine[-1]]) if len(mine) else float(events.time[-1]) if len(events) else 0.0
     if acts:
         end = max(end, acts[-1].time) if events.timed else end + len(acts)
     moment = end if now is None else now
-    against, strength = _against(events, weights)
-    in_favour = _in_favour(events, weights)
-    fresh = [
-        *acts,
-        *(Act(item, against, strength, moment) for item in unlike),
-        *(Act(item, in_favour, weights.get(in_favour, 1.0), moment) for item in like),
-    ]
+    fresh = list(acts)
+    if unlike:
+        against, strength = _against(events, weights)
+        fresh += [Act(item, against, strength, moment) for item in unlike]
+    if like:
+        in_favour = _in_favour(events, weights)
+        fresh += [Act(item, in_favour, weights.get(in_favour, 1.0), moment) for item in like]
     kinds = (*events.kinds, *dict.fromkeys(act.kind for act in fresh if act.kind not in events.kinds))
-    time = np.concatenate([events.time[mine], np.array([act.time for act in fresh], np.float64)])
+
+    def column(name: str, values: Sequence[float]) -> NDArray[Any]:
+        known = getattr(events, name)
+        both = np.empty(len(mine) + len(fresh), known.dtype)
+        known.take(mine, out=both[: len(mine)], mode="clip")  # with another mode it would be copied twice
+        both[len(mine) :] = values
+        return both
+
+    time = column("time", [act.time for act in fresh])
     if not events.timed and len(acts):  # places in the file go on counting; a clock among them would mean nothing
         begin = len(mine)
         time[begin : begin + len(acts)] = end - len(acts) + 1 + np.arange(len(acts))
     order = np.argsort(time, kind="stable")
-    item = np.concatenate([events.item[mine], np.array([act.item for act in fresh], np.int32)])
-    kind = np.concatenate([events.kind[mine], np.array([kinds.index(act.kind) for act in fresh], np.int16)])
-    weight = np.concatenate([events.weight[mine], np.array([act.weight for act in fresh], np.float32)])
+    item = column("item", [act.item for act in fresh])
+    kind = column("kind", [kinds.index(act.kind) for act in fresh])
+    weight = column("weight", [act.weight for act in fresh])
     review = None
     if events.review is not None:  # what was written since the last training has no row yet
-        review = np.concatenate([events.review[mine], np.full(len(fresh), -1, np.int32)])[order]
+        review = column("review", [-1] * len(fresh))[order]
     profile = None
     if people is not None:
         inside = 0 <= user < len(people)
         profile = people.values[user : user + 1] if inside else np.zeros((1, people.size), np.float32)
     return Histories(
-        start=np.array([0, len(item)], np.int64), item=item[order].astype(np.int32), kind=kind[order].astype(np.int16),
-        weight=weight[order].astype(np.float32), time=time[order], now=np.array([moment], np.float64), kinds=kinds,
+        start=np.array([0, len(item)], np.int64), item=item[order], kind=kind[order],
+        weight=weight[order], time=time[order], now=np.array([moment], np.float64), kinds=kinds,
         user=np.array([user], np.int64), profile=profile, timed=events.timed, review=review,
     )  # fmt: skip
 
@@ -117,6 +128,8 @@ def history_of(
 def rejected(history: Histories, weights: Mapping[str, float] = KINDS) -> np.ndarray:
     """The rows of a history's items whose newest event is of a kind that speaks against them."""
     against = np.array([weights.get(kind, 1.0) < 0 for kind in history.kinds] or [False])[history.kind]
+    if not against.any():
+        return np.zeros(0, np.int64)
     items, newest = np.unique(history.item[::-1], return_index=True)
     return items[against[::-1][newest]].astype(np.int64)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from sensorium.arrays import Floats, Rows, top, unit
+from sensorium.arrays import Floats, Rows, top
 
 
 def spread_out(scores: Floats, vectors: Floats, k: int, diversity: float) -> Rows:
@@ -15,6 +13,7 @@ def spread_out(scores: Floats, vectors: Floats, k: int, diversity: float) -> Row
     over the candidates; ties go to the better score, then to the lower place. An item without a vector is like nothing.
     **Cost** O(k·C·D). **Source** Carbonell and Goldstein 1998, maximal marginal relevance.
 
+    >>> import numpy as np
     >>> twins = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     >>> spread_out(np.array([3, 2, 1], dtype=np.float32), twins, 2, 0.5).tolist()
     [0, 2]
@@ -25,7 +24,4 @@ def spread_out(scores: Floats, vectors: Floats, k: int, diversity: float) -> Row
         return order[:k]
     from sensorium.rank.rerank_kernel import chosen
 
-    line = scores[order].astype(np.float64)
-    width = line[0] - line[-1]
-    relevance = (1 - diversity) * ((line - line[-1]) / width if width > 0 else np.ones(len(line)))
-    return order[chosen(relevance, unit(vectors[order]), k, diversity)]
+    return order[chosen(scores, vectors, order, k, diversity)]

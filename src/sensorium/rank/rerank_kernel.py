@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, Rows
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
-def chosen(relevance: NDArray[np.float64], directions: Floats, k: int, diversity: float) -> Rows:
-    """The places of k items, the first first: then each with the greatest relevance − diversity · cosine to those chosen.
+def chosen(scores: Floats, vectors: Floats, order: Rows, k: int, diversity: float) -> Rows:
+    """The places in `order` of k items: the first, then each with the greatest relevance − diversity · cosine to those chosen.
 
-    **Shapes** relevance (C,), directions (C, D). Ties keep the lower place. Cosines are rounded to six digits: products of
-    equal vectors may differ in the last bit.
+    **Shapes** scores (C,), vectors (C, D), order (C,): by score. Ties keep the earlier place. Cosines are rounded to six
+    digits: products of equal vectors may differ in the last bit.
     """
-    count, size = directions.shape
+    count, size = vectors.shape
+    directions = np.zeros((count, size), np.float32)
+    relevance = np.empty(count)
+    best, least = np.float64(scores[order[0]]), np.float64(scores[order[-1]])
+    for one in range(count):
+        row = vectors[order[one]]
+        length = np.float32(0)
+        for d in range(size):
+            length += row[d] * row[d]
+        if length > 0:
+            length = np.sqrt(length)
+            for d in range(size):
+                directions[one, d] = row[d] / length
+        height = (np.float64(scores[order[one]]) - least) / (best - least) if best > least else 1.0
+        relevance[one] = (1 - diversity) * height
     nearest = np.full(count, -2.0)
     taken = np.zeros(count, np.bool_)
     out = np.zeros(k, np.int64)
