@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvloop
 
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
 SIZE, CLUSTERS, CATEGORIES, BRANDS, LATENT = 128, 1000, 40, 500, 24
@@ -336,7 +337,7 @@ def main() -> None:
     given = words.parse_args()
     if given.drive:
         requests = [line.encode("latin-1") for line in json.loads(given.drive.read_text())]
-        print(json.dumps(asyncio.run(drive(given.port, requests, given.rate, given.seconds))))
+        print(json.dumps(uvloop.run(drive(given.port, requests, given.rate, given.seconds))))
         return
     given.folder.mkdir(parents=True, exist_ok=True)
     run = make(given.folder, given.items)

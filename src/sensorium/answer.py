@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from sensorium.data.catalog import Catalog
 from sensorium.data.events import KINDS, Events, Histories
 from sensorium.data.ids import Ids
 from sensorium.errors import RecipeError, ShapeError
-from sensorium.index.cells import Cells
+from sensorium.index.cells import Asker, Cells, Found
 from sensorium.index.exact import Exact
 from sensorium.index.index import EXACT_UP_TO, Index
 from sensorium.models.model import Features, Model
@@ -29,6 +30,9 @@ from sensorium.rank.query import Query, Ranking, Recommendation, Rule, Why, pars
 from sensorium.rank.wishes import boosted, pinned, values_of
 from sensorium.recipe import Answer as Usual
 from sensorium.stages import mark
+
+
+Steps = Generator[tuple[Cells, Model, Asker], Found, Ranking]  # an answer on its way: it asks cells, if they are there, and goes on
 
 
 class Answering(Protocol):
@@ -73,6 +77,47 @@ def answer(
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
+    steps = answering(
+        snapshot, query, live, lookup=lookup, masks=masks, weights=weights, exact=exact, crowd=crowd
+    )  # fmt: skip
+    told = answered([(copy_context(), steps)])[0]
+    if isinstance(told, Exception):
+        raise told
+    return told
+
+
+def answered(some: Sequence[tuple[Context, Steps]]) -> list[Ranking | Exception]:
+    """Answers that are given together: what those upon the same model ask of its cells is asked at once. Each goes its steps
+    in a context of its own, and fails alone."""
+    told: dict[int, Ranking | Exception] = {}
+    asking: dict[int, tuple[Cells, Model, Asker]] = {}
+
+    def step(place: int, found: Found | None) -> None:
+        context, steps = some[place]
+        try:
+            asking[place] = context.run(steps.send, found)  # type: ignore[arg-type]
+        except StopIteration as end:
+            told[place] = end.value
+        except Exception as error:
+            told[place] = error
+
+    for place in range(len(some)):
+        step(place, None)
+    while asking:
+        cells, model, _ = next(iter(asking.values()))
+        waiting = {place: asker for place, (_, asked, asker) in asking.items() if asked is model}
+        for place, found in zip(waiting, cells.search(list(waiting.values())), strict=True):
+            del asking[place]
+            step(place, found)
+    return [told[place] for place in range(len(some))]
+
+
+def answering(
+    snapshot: Answering, query: Query, live: Iterable[Happened] = (), *, lookup: Lookup | None = None,
+    masks: Masks | None = None, weights: Mapping[str, float] = KINDS, exact: bool = False,
+    crowd: Callable[[], Crowd] | None = None,
+) -> Steps:  # fmt: skip
+    """`answer`, in steps."""
     catalog, features = snapshot.catalog, snapshot.features
     tables = lookup or look_up(catalog, snapshot.events)
     crowd = crowd or (lambda: tables.crowd)
@@ -96,7 +141,9 @@ def answer(
     if drawn:
         mark("candidates")
     elif isinstance(snapshot.index, Cells) and not exact:
-        pool, scores, scales = _searched(snapshot, snapshot.index, history, keep, query.k, ordered=not plain)
+        found = yield _asker(snapshot, snapshot.index, history, keep, query.k)
+        pool, scores = _pooled(found, ordered=not plain)
+        scales = found.scales
     else:
         pool = _candidates(snapshot, history, masks.by_row(keep), tables, query.k, exact)
         mark("candidates")
@@ -130,12 +177,12 @@ def answer(
         exploration=query.exploration, rng=np.random.default_rng(query.seed) if query.exploration else None,
     )  # fmt: skip
     first = list_.place
-    found = [
+    ways = [
         "pinned" if how == PINNED else "explored" if how == EXPLORED else FOUND[source]
         for how, source in zip(list_.how.tolist(), pool.found[first].tolist(), strict=True)
     ]
     items = _told(
-        snapshot, model, history, pool.rows[first], scores[first], found, list_.propensity.tolist(),
+        snapshot, model, history, pool.rows[first], scores[first], ways, list_.propensity.tolist(),
         scales if query.explain else None, notes,
     )  # fmt: skip
     if query.boosts:
@@ -241,17 +288,21 @@ def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
     return Masks(len(snapshot.catalog), lookup.columns, snapshot.hidden, order)
 
 
-def _searched(
-    snapshot: Answering, cells: Cells, history: Histories, keep: Bits, k: int, *, ordered: bool
-) -> tuple[Candidates, Floats, Scales]:
-    """What the cells find (`keep` in their order), with scores (C,) and the scale on which a blend put its members; the rows
-    ascending where that is needed, for to order thousands takes as long as to score them."""
+def _asker(
+    snapshot: Answering, cells: Cells, history: Histories, keep: Bits, k: int
+) -> tuple[Cells, Model, Asker]:
+    """What the history asks of the cells of the model (`keep` in their order)."""
     pulls = snapshot.model.pulls(history)  # type: ignore[attr-defined]
     mark("history")
-    found = cells.search(pulls, history.item.astype(np.int64), keep, wide(k) * cells.most)
+    return cells, snapshot.model, Asker(pulls, history.item.astype(np.int64), keep, wide(k) * cells.most)
+
+
+def _pooled(found: Found, *, ordered: bool) -> tuple[Candidates, Floats]:
+    """What the cells found, with scores (C,); the rows ascending where that is needed, for to order thousands takes as long as
+    to score them."""
     source = np.full(len(found.rows), FOUND.index("all" if found.all else "near"), np.int8)
     order = np.argsort(found.rows) if ordered else slice(None)
-    return Candidates(found.rows[order], source), found.scores[order], found.scales
+    return Candidates(found.rows[order], source), found.scores[order]
 
 
 def _drawn(

@@ -54,11 +54,6 @@ def unpacked(bits: Bits, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(bits, count=count, bitorder="little").view(bool)
 
 
-def how_many(bits: Bits) -> int:
-    """How many places are set. **Cost** a microsecond for 10,000."""
-    return int(np.bitwise_count(bits.view(np.uint64)).sum())
-
-
 def unit(values: NDArray[np.floating]) -> Floats:
     """Rows scaled to length one; a row of zeros stays zero.
 

@@ -115,8 +115,12 @@ class Live:
             if not hasattr(model, "weighing"):
                 raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
             other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
+            index, kept = self.index, other.snapshot.model.members
+            if isinstance(index, Cells) and len(kept) < len(index.tables):
+                tables = zip(model.members, index.tables, strict=True)
+                index = replace(index, tables=tuple(table for name, table in tables if name in kept))
             other.__dict__.update(
-                index=self.index, lookup=self.lookup, hidden=self.hidden, masks=self.masks, following=self.following
+                index=index, lookup=self.lookup, hidden=self.hidden, masks=self.masks, following=self.following
             )
             if len(presets) >= PRESETS:
                 presets.pop(next(iter(presets)), None)

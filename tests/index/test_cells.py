@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sensorium.arrays import packed
 from sensorium.errors import ShapeError
-from sensorium.index.cells import cells_by, cells_of
+from sensorium.index.cells import Asker, cells_by, cells_of
 from sensorium.models.model import Pull
 
 
@@ -26,6 +28,11 @@ def world():
         near = Pull(look[own], np.float32(0.9) ** np.arange(12, dtype=np.float32), 8.0, 1.0)
         asked.append((own, (near, Pull(crowd[own].mean(0)[None], np.ones(1, np.float32), 0.0, 2.0))))
     return (look, crowd), cells_of((look, crowd)), asked
+
+
+def one(cells, pulls, own, allowed, most):
+    """What one asker finds; `allowed` in the order of the cells."""
+    return cells.search([Asker(pulls, own, packed(allowed), most)])[0]
 
 
 def naive(tables, pulls, own):
@@ -47,7 +54,7 @@ def test_the_ten_best_are_found_under_any_filter(world, share):
     for own, pulls in asked:
         allowed = rng.random(len(cells)) < share
         allowed[own] = False
-        found = cells.search(pulls, own, packed(allowed[cells.rows]), cells.most)
+        found = one(cells, pulls, own, allowed[cells.rows], cells.most)
         assert allowed[found.rows].all()
         assert len(np.unique(found.rows)) == len(found.rows)
         assert found.all == (allowed.sum() == len(found.rows))
@@ -60,10 +67,32 @@ def test_the_ten_best_are_found_under_any_filter(world, share):
 def test_the_scale_is_that_of_all_items(world):
     tables, cells, asked = world
     for own, pulls in asked:
-        found = cells.search(pulls, own, packed(np.ones(len(cells), bool)), cells.most)
+        found = one(cells, pulls, own, np.ones(len(cells), bool), cells.most)
         (near, crowd), (want_near, want_crowd) = found.scales, naive(tables, pulls, own)[1]
         assert crowd == pytest.approx(want_crowd, rel=1e-3, abs=1e-4)  # a product: exact
         assert near[1] == pytest.approx(want_near[1], rel=0.1)  # nearness: as far as cells are Gaussian
+
+
+def test_who_asks_together_finds_what_they_find_alone(world):
+    tables, cells, asked = world
+    rng = np.random.default_rng(2)
+    askers = [
+        Asker(pulls, own, packed(rng.random(len(cells)) < share), cells.most)
+        for (own, pulls), share in zip(asked, (1.0, 0.5, 0.1, 0.02, 0.005, 0.0, 1.0, 0.3), strict=True)
+    ]
+    askers.append(replace(askers[0], own=np.zeros(0, np.int64), pulls=tuple(_none(pull) for pull in askers[0].pulls)))
+    for asker, found in zip(askers, cells.search(askers), strict=True):
+        alone = cells.search([asker])[0]
+        np.testing.assert_array_equal(found.rows, alone.rows)
+        np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.scales, alone.scales, rtol=1e-4)
+        assert found.all == alone.all
+
+
+def _none(pull):
+    """What a stranger asks."""
+    count = 0 if pull.sharpness else 1
+    return replace(pull, vectors=0 * pull.vectors[:count], weights=pull.weights[:count])
 
 
 def test_scores_without_shares_are_the_pulls_own(world):
@@ -71,7 +100,7 @@ def test_scores_without_shares_are_the_pulls_own(world):
     own, pulls = asked[0]
     alone = Pull(pulls[0].vectors, pulls[0].weights, pulls[0].sharpness)
     cells = cells_of(tables[:1], count=50)
-    found = cells.search((alone,), own, packed(np.ones(len(cells), bool)), 500)
+    found = one(cells, (alone,), own, np.ones(len(cells), bool), 500)
     np.testing.assert_allclose(found.scores, alone.scores(tables[0])[found.rows], rtol=1e-4)
 
 
@@ -80,7 +109,7 @@ def test_an_item_without_a_vector_is_worth_nothing():
     vectors[::2] = 0
     cells = cells_of((vectors,), count=10)
     pull = Pull(vectors[1:2], np.ones(1, np.float32), 2.0)
-    found = cells.search((pull,), np.array([1]), packed(np.ones(400, bool)), 400)
+    found = one(cells, (pull,), np.array([1]), np.ones(400, bool), 400)
     assert found.all
     assert (found.scores[found.rows % 2 == 0] == 0).all()
     assert (found.scores[found.rows % 2 == 1] > 0).all()

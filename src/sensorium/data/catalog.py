@@ -31,7 +31,10 @@ class Catalog:
 
     def title(self, row: int) -> str:
         """The name to print for a row: its title, or its id."""
-        return (self.titles[row] if row < len(self.titles) else "") or self.ids[row]
+        try:
+            return self.titles[row] or self.ids[row]
+        except IndexError:  # there are none, or fewer than items
+            return self.ids[row]
 
     def extended(self, more: Catalog) -> Catalog:
         """This catalogue, then the rows of `more` whose ids are new; a modality only one side has is None elsewhere."""

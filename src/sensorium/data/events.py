@@ -236,6 +236,8 @@ def confidence(events: Events | Histories, strength: float) -> Floats:
     negative, moves = _ways(events.kinds)
     # Only a rating may weigh below zero and yet be a positive kind; another kind does where a recipe says so.
     against = negative[events.kind] | (~moves[events.kind] & (events.weight < 0))
+    if strength == 0 and not against.any():
+        return np.ones(len(against), np.float32)
     return np.where(against, events.weight, 1 + np.float32(strength) * (events.weight - 1)).astype(np.float32)
 
 

@@ -7,14 +7,15 @@ items; the cells give them in closed form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.arrays import Bits, Floats, Rows, how_many, slices
+from sensorium.arrays import Bits, Floats, Rows, slices
 from sensorium.errors import ShapeError
 from sensorium.models.model import Pull
 
@@ -78,6 +79,17 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
+class Asker:
+    """What one history asks: its pulls, a table each; `own` rows; which items it may get, a bit each, in the order of
+    `Cells.rows`; and how many should be looked at."""
+
+    pulls: Sequence[Pull]
+    own: Rows
+    keep: Bits
+    most: int
+
+
+@dataclass(frozen=True, eq=False)
 class Found:
     """Scored rows (C,), none twice; `scales`: mean and 1 ÷ deviation of each pull; `all`: no allowed item is missing."""
 
@@ -109,69 +121,88 @@ class Cells:
         """How many items a search should score."""
         return max(LEAST, int(SHARE * len(self)))
 
-    def search(self, pulls: Sequence[Pull], own: Rows, keep: Bits, most: int) -> Found:
-        """The allowed items of the best cells, with exact scores on a scale that is nearly exact.
+    def search(self, askers: Sequence[Asker]) -> list[Found]:
+        """For each asker the allowed items of the best cells, with exact scores on a scale that is nearly exact.
 
-        `own`: the rows of the history; `keep`: a bit an item, in the order of `rows`. Cells are visited, the best first, until
-        `most` allowed items are found: a filter that keeps little is searched far, one that keeps fewer than twice as
-        many completely. **Cost** (G + most) · N · D operations.
+        Cells are visited, the best first, until `most` allowed items are found: a filter that keeps little is searched far,
+        one that keeps fewer than twice as many completely. All askers ask the same model. **Cost** (G + most) · N · D
+        operations each; those that ask together take fewer and larger steps, without the interpreter's lock.
         """
-        from sensorium.index.cells_kernels import gathered, listed
+        from sensorium.index.cells_kernels import gathered
 
-        own = np.unique(own)
-        inside = self.sizes.copy()
-        np.subtract.at(inside, self.cell[own], 1)
-        sides = [_side(pull, table) for pull, table in zip(pulls, self.tables, strict=True)]
-        for side in sides:
-            side.ask_cells(self, inside, own)
+        own = [np.array(sorted({*asker.own.tolist()}), np.int64) for asker in askers]
+        first = _begins(own)
+        every = np.concatenate(own)
+        inside = np.repeat(self.sizes[None], len(askers), axis=0)
+        np.subtract.at(inside, (np.repeat(np.arange(len(askers)), np.diff(first)), self.cell[every]), 1)
+        sides = [
+            (_Near if pulls[0].sharpness else _Along)(pulls, table)
+            for *pulls, table in zip(*(asker.pulls for asker in askers), self.tables, strict=True)
+        ]
+        worth = _together(sides, [side.of_cells(self, inside, every, first) for side in sides])
+        keep, most = np.stack([asker.keep for asker in askers]), np.array([asker.most for asker in askers])
+        allowed = np.bitwise_count(keep.view(np.uint64)).sum(axis=1, dtype=np.int64)
         # Cells are of all items: of few that a filter keeps they say little.
-        allowed = how_many(keep)
-        complete = allowed <= 2 * most
-        if complete:
-            places = listed(keep, allowed)
-            rows = self.rows[places]
-        else:
-            worth = _together(sides, [side.of_cells for side in sides])
-            rows, places = gathered(worth, self.start, self.rows, keep, most)
-        total = _together(sides, [side.of_items(rows, places) for side in sides])
-        return Found(rows, total, tuple(side.scale for side in sides), complete)
+        rows, places, found = gathered(worth, self.start, self.rows, keep, allowed, most)
+        total = _together(sides, [side.of_items(rows, places, found) for side in sides], np.diff(found))
+        return [
+            Found(
+                rows[begin:end], total[begin:end], tuple((side.scales[b, 0], side.scales[b, 1]) for side in sides),
+                bool(allowed[b] <= 2 * most[b]),
+            )
+            for b, (begin, end) in enumerate(pairwise(found.tolist()))
+        ]  # fmt: skip
 
 
-def _together(sides: Sequence[_Near | _Along], scores: Sequence[Floats]) -> Floats:
-    """The scores of all pulls, each on its scale."""
-    total = np.zeros(len(scores[0]), np.float32)
+def _begins(lines: Sequence[Sized]) -> Rows:
+    """Where each of some lines begins when they stand one after the other, and where the last ends."""
+    return np.cumsum([0, *map(len, lines)], dtype=np.int64)
+
+
+def _together(sides: Sequence[_Near | _Along], scores: Sequence[Floats], counts: Rows | None = None) -> Floats:
+    """The scores of all pulls, each on its scale: by asker (B, G), or in one line, `counts` of each."""
+    total = np.zeros(scores[0].shape, np.float32)
     for side, own in zip(sides, scores, strict=True):
-        share, (centre, spread) = side.pull.share, side.scale
-        total += own if share is None else np.float32(share * spread) * (own - np.float32(centre))
+        if side.shares is None:
+            total += own
+            continue
+        factor, centre = (side.shares * side.scales[:, 1]).astype(np.float32), side.scales[:, 0].astype(np.float32)
+        if counts is None:
+            total += factor[:, None] * (own - centre[:, None])
+        else:
+            total += np.repeat(factor, counts) * (own - np.repeat(centre, counts))
     return total
 
 
-def _side(pull: Pull, table: Table) -> _Near | _Along:
-    return _Near(pull, table) if pull.sharpness else _Along(pull, table)
+def _shares(pulls: Sequence[Pull]) -> NDArray[np.float64] | None:
+    """What the pulls of each asker count (B,); None where scores are taken as they are."""
+    return None if pulls[0].share is None else np.array([pull.share for pull in pulls])
 
 
 class _Along:
-    """A product with one vector, for which the mean and the deviation of the scores of all items but `own` are exact."""
+    """Products with one vector each, for which mean and deviation of the scores of all items but their own are exact."""
 
-    def __init__(self, pull: Pull, table: Table) -> None:
-        self.pull, self.table = pull, table
-        self.person: Floats = pull.weights @ pull.vectors
+    def __init__(self, pulls: Sequence[Pull], table: Table) -> None:
+        self.shares, self.table = _shares(pulls), table
+        self.persons: Floats = np.stack([pull.weights @ pull.vectors for pull in pulls])
 
-    def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
-        """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
+    def of_cells(self, cells: Cells, inside: Floats, own: Rows, first: Rows) -> Floats:
+        """Scores of the cells (B, G), and the `scales` (B, 2). **Shapes** inside (B, G): how many items of a cell a history lacks."""
         from sensorium.index.cells_kernels import along_cells
 
-        table, count = self.table, max(float(len(cells) - len(own)), 1.0)
-        self.of_cells, self.scale = along_cells(
-            table.centres, table.total, table.square, table.values, own, count, self.person
+        table = self.table
+        scores, self.scales = along_cells(
+            table.centres, table.total, table.square, table.values, own, first, self.persons
         )
+        return scores
 
-    def of_items(self, rows: Rows, places: Rows) -> Floats:
-        """Scores of some items."""
-        from sensorium.index.cells_kernels import along
+    def of_items(self, rows: Rows, places: Rows, found: Rows) -> Floats:
+        """Scores of some items, those of asker b being `found[b] : found[b + 1]`."""
+        from sensorium.index.cells_kernels import along_items
 
         table = self.table
-        return along(*((table.values, rows) if table.close is None else (table.close, places)), self.person)
+        values, at = (table.values, rows) if table.close is None else (table.close, places)
+        return along_items(values, at, found, self.persons)
 
 
 class _Near:
@@ -180,29 +211,31 @@ class _Near:
     the few cells that matter most.
     """
 
-    def __init__(self, pull: Pull, table: Table) -> None:
-        self.pull, self.table = pull, table
-        self.asked = pull.vectors * np.float32(pull.sharpness)
-        self._turned = np.ascontiguousarray(self.asked.T)  # a product along memory takes half the time
+    def __init__(self, pulls: Sequence[Pull], table: Table) -> None:
+        self.shares, self.table, self.sharpness = _shares(pulls), table, float(pulls[0].sharpness)
+        self.asked = np.concatenate([pull.vectors for pull in pulls]) * np.float32(self.sharpness)
+        self.weights = np.concatenate([pull.weights for pull in pulls])
+        self.begin = _begins([pull.weights for pull in pulls])
 
-    def ask_cells(self, cells: Cells, inside: Floats, own: Rows) -> None:
-        """Scores of the cells, and the scale. **Shapes** inside (G,): how many items of a cell the history lacks."""
+    def of_cells(self, cells: Cells, inside: Floats, own: Rows, first: Rows) -> Floats:
+        """Scores of the cells (B, G), and the `scales` (B, 2). **Shapes** inside (B, G): how many items of a cell a history lacks."""
         from sensorium.index.cells_kernels import near_scaled
 
-        table, pull = self.table, self.pull
+        table = self.table
         close = table.close is not None
-        self.of_cells, self.scale = near_scaled(
-            table.centres, table.spread, table.around, inside, self.asked, self._turned, pull.sharpness, pull.weights,
-            cells.start, cells.rows, own, table.values if table.close is None else table.close, close, (HEAVY, LOOKED),
+        scores, self.scales = near_scaled(
+            table.centres, table.spread, table.around, inside, self.asked, self.weights, self.begin, self.sharpness,
+            cells.start, cells.rows, own, first, table.values if table.close is None else table.close, close, (HEAVY, LOOKED),
         )  # fmt: skip
+        return scores
 
-    def of_items(self, rows: Rows, places: Rows) -> Floats:
-        """Scores of some items."""
+    def of_items(self, rows: Rows, places: Rows, found: Rows) -> Floats:
+        """Scores of some items, those of asker b being `found[b] : found[b + 1]`."""
         from sensorium.index.cells_kernels import near_items
 
-        table, pull = self.table, self.pull
+        table = self.table
         values, at = (table.values, rows) if table.close is None else (table.close, places)
-        scores = near_items(values, at, self._turned, pull.sharpness, pull.weights)
+        scores = near_items(values, at, found, self.asked, self.weights, self.begin, self.sharpness)
         if table.present is not None:
             scores[~table.present[rows]] = 0
         return scores

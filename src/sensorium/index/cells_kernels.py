@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from sensorium.arrays import Bits, Floats, Rows
 
@@ -41,15 +42,14 @@ def powers(x: Floats) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def near_cells(
-    centres: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, sharpness: float, weights: Floats
+    near: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, sharpness: float, weights: Floats
 ) -> tuple[Floats, Floats]:
     """What a nearness is worth in each cell: the mean of its scores there; and the sum of their squares.
 
-    **Shapes** centres (D, G), so that the product runs along memory; spread (G,), around (D, D), inside (G,): how many items
-    count; asked (N, D): the history's vectors times the sharpness; weights (N,) → (G,), (G,).
+    **Shapes** asked (N, D): the history's vectors times the sharpness; near (N, G): their products with the cells' centres,
+    which are overwritten; spread (G,), around (D, D), inside (G,): how many items count; weights (N,) → (G,), (G,).
     """
     pairs = np.dot(np.dot(asked, around), asked.T)
-    near = np.dot(asked, centres)
     for n in range(len(asked)):
         half = F(0.5) * pairs[n, n]
         for c in range(len(spread)):
@@ -74,7 +74,7 @@ def near_cells(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def near_items(table: Floats, at: Rows, asked: Floats, sharpness: float, weights: Floats) -> Floats:
+def near_rows(table: Floats, at: Rows, asked: Floats, sharpness: float, weights: Floats) -> Floats:
     """Σ weight · exp(asked · v − sharpness) for some rows v of a table, some at a time: what is copied stays in the caches.
 
     **Shapes** table (I, D), at (C,), asked (D, N), weights (N,) → (C,).
@@ -110,28 +110,43 @@ def along(table: Floats, at: Rows, person: Floats) -> Floats:
 
 
 @numba.njit(cache=True, nogil=True)
-def scale(mean: float, square: float, scores: Floats) -> tuple[float, float]:
+def scale(mean: float, square: float, scores: Floats) -> NDArray[np.float64]:
     """A mean and 1 ÷ the deviation, 0 where there is none; `square`: the mean of the squares."""
     deviation, height = np.sqrt(max(square - mean * mean, 0.0)), 1e-30
     for score in scores:
         height = max(height, abs(score))
-    return mean, 1 / deviation if deviation > 1e-6 * height else 0.0
+    return np.array([mean, 1 / deviation if deviation > 1e-6 * height else 0.0])
 
 
 @numba.njit(cache=True, nogil=True)
 def along_cells(
-    centres: Floats, total: Floats, square: Floats, table: Floats, own: Rows, count: float, person: Floats
-) -> tuple[Floats, tuple[float, float]]:
-    """The product of all cells with one vector, and the scale of all items but `own`, of which there are `count`.
+    centres: Floats, total: Floats, square: Floats, table: Floats, own: Rows, first: Rows, persons: Floats
+) -> tuple[Floats, NDArray[np.float64]]:
+    """The products of all cells with one vector of each asker, and the scales: over all items but their own.
 
-    **Shapes** centres (D, G), total (D,), square (D, D), table (I, D), own (N,), person (D,) → (G,).
+    **Shapes** centres (D, G), total (D,), square (D, D), table (I, D), own (N,): those of asker b are `first[b] : first[b + 1]`;
+    persons (B, D) → (B, G), (B, 2): mean and 1 ÷ deviation.
     """
-    of_cells = np.dot(person, centres)
-    sums, squares = float(np.dot(total, person)), float(np.dot(np.dot(person, square), person))
-    for mine in along(table, own, person):
-        sums -= mine
-        squares -= float(mine) * mine
-    return of_cells, scale(sums / count, squares / count, of_cells)
+    of_cells, scales = np.dot(persons, centres), np.empty((len(persons), 2))
+    turned = np.dot(persons, square)
+    for b in range(len(persons)):
+        mine = own[first[b] : first[b + 1]]
+        sums, squares = float(np.dot(total, persons[b])), float(np.dot(turned[b], persons[b]))
+        for one in along(table, mine, persons[b]):
+            sums -= one
+            squares -= float(one) * one
+        count = max(float(len(table) - len(mine)), 1.0)
+        scales[b] = scale(sums / count, squares / count, of_cells[b])
+    return of_cells, scales
+
+
+@numba.njit(cache=True, nogil=True)
+def along_items(table: Floats, at: Rows, found: Rows, persons: Floats) -> Floats:
+    """The products of the rows `at[found[b] : found[b + 1]]` with the vector of asker b."""
+    out = np.empty(len(at), np.float32)
+    for b in range(len(persons)):
+        out[found[b] : found[b + 1]] = along(table, at[found[b] : found[b + 1]], persons[b])
+    return out
 
 
 @numba.njit(cache=True, nogil=True)
@@ -189,22 +204,45 @@ def listed(bits: Bits, count: int) -> Rows:
 
 
 @numba.njit(cache=True, nogil=True)
-def gathered(worth: Floats, start: Rows, rows: Rows, keep: Bits, most: int) -> tuple[Rows, Rows]:
-    """The allowed rows of the worthiest cells, cell by whole cell until there are `most` (never more than twice as many),
-    and their places in `rows`. `keep`: a bit each, by place."""
-    room = min(len(rows), 2 * most)
+def gathered(
+    worth: Floats, start: Rows, rows: Rows, keep: Bits, allowed: Rows, most: Rows
+) -> tuple[Rows, Rows, Rows]:
+    """For each asker the allowed rows of the worthiest cells, cell by whole cell until there are `most` (never more than twice as
+    many), their places in `rows`, and where those of each begin. Where no more than twice as many are allowed: all.
+
+    **Shapes** worth (B, G); keep (B, bytes): a bit each, by place; allowed (B,): how many those are; most (B,) → two of the
+    rows found, (B + 1,).
+    """
+    first = np.zeros(len(worth) + 1, np.int64)
+    room = 0
+    for b in range(len(worth)):
+        room += min(allowed[b], 2 * most[b])
     out, places = np.empty(room, np.int64), np.empty(room, np.int64)
     count = 0
-    heap = heaped(worth)
-    for taken in range(len(heap)):
-        if count >= most:
-            break
-        cell = lifted(heap, len(heap) - taken, worth)
-        for p in range(start[cell], start[cell + 1]):
-            if keep[p >> 3] >> (p & 7) & 1 and count < room:
-                out[count], places[count] = rows[p], p
+    for b in range(len(worth)):
+        if allowed[b] <= 2 * most[b]:
+            for place in listed(keep[b], allowed[b]):
+                out[count], places[count] = rows[place], place
                 count += 1
-    return out[:count], places[:count]
+        else:
+            end = count + most[b]
+            heap = heaped(worth[b])
+            for taken in range(len(heap)):
+                if count >= end:
+                    break
+                cell = lifted(heap, len(heap) - taken, worth[b])
+                p = start[cell]
+                while p < start[cell + 1]:
+                    byte = keep[b, p >> 3] >> (p & 7)
+                    if not byte:  # nothing up to the next byte
+                        p = (p | 7) + 1
+                        continue
+                    if byte & 1 and count < end + most[b]:
+                        out[count], places[count] = rows[p], p
+                        count += 1
+                    p += 1
+        first[b + 1] = count
+    return out[:count], places[:count], first
 
 
 @numba.njit(cache=True, nogil=True)
@@ -213,15 +251,24 @@ def heaviest(
 ) -> tuple[Rows, Rows, Rows, Floats]:
     """The `count` heaviest cells, as long as they hold `most` items together; the rows and the places of all their items,
     and 0 for each that is among `own` (ascending), else 1."""
+    count = min(count, len(weight))
     chosen, out, places = np.empty(count, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     others = np.empty(most, np.float32)
-    heap = heaped(weight)
+    held = 0
+    for cell in range(len(weight)):  # of equals the lower
+        if held == count and weight[cell] <= weight[chosen[count - 1]]:
+            continue
+        held = min(held + 1, count)
+        at = held - 1
+        while at > 0 and weight[chosen[at - 1]] < weight[cell]:
+            chosen[at] = chosen[at - 1]
+            at -= 1
+        chosen[at] = cell
     taken, items = 0, 0
-    while taken < min(count, len(heap)):
-        cell = lifted(heap, len(heap) - taken, weight)
+    while taken < count:
+        cell = chosen[taken]
         if items + start[cell + 1] - start[cell] > most:
             break
-        chosen[taken] = cell
         taken += 1
         for p in range(start[cell], start[cell + 1]):
             at = np.searchsorted(own, rows[p])
@@ -233,28 +280,54 @@ def heaviest(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def near_scaled(
-    centres: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, turned: Floats, sharpness: float,
-    weights: Floats, start: Rows, rows: Rows, own: Rows, table: Floats, close: bool, most: tuple[int, int],
-) -> tuple[Floats, tuple[float, float]]:  # fmt: skip
-    """What a nearness is worth in each cell, and its scale over all items but `own`.
+    centres: Floats, spread: Floats, around: Floats, inside: Floats, asked: Floats, weights: Floats, begin: Rows,
+    sharpness: float, start: Rows, rows: Rows, own: Rows, first: Rows, table: Floats, close: bool, most: tuple[int, int],
+) -> tuple[Floats, NDArray[np.float64]]:  # fmt: skip
+    """What the nearness of each asker is worth in each cell, and its scale over all items but their own.
 
     Most of the deviation lies in a few cells next to the history, where no Gaussian will do: their items are looked at, in
-    as many cells and as many items as `most` says. **Shapes** as `near_cells`, turned (D, N), table (I, D): in the order of
-    `rows` if it is `close`.
+    as many cells and as many items as `most` says. The product with all cells is one for all askers, as it takes
+    half as long so.
+
+    **Shapes** centres (D, G), so that it runs along memory; spread, around as `near_cells`; inside (B, G); asked (N, D), weights
+    (N,): those of asker b are `begin[b] : begin[b + 1]`; own (M,) likewise by `first`; table (I, D): in the order of `rows`
+    if it is `close` → (B, G), (B, 2).
     """
-    of_cells, squares = near_cells(centres, spread, around, inside, asked, sharpness, weights)
-    looked, some, places, others = heaviest(squares, start, rows, own, most[0], most[1])
-    seen = near_items(table, places if close else some, turned, sharpness, weights)
-    count, sums, square = 0.0, 0.0, 0.0
-    for c in range(len(of_cells)):
-        count += inside[c]
-        sums += of_cells[c] * inside[c]
-        square += squares[c]
-    for c in looked:
-        sums -= of_cells[c] * inside[c]
-        square -= squares[c]
-    for i in range(len(seen)):
-        sums += seen[i] * others[i]
-        square += seen[i] * seen[i] * others[i]
-    count = max(count, 1.0)
-    return of_cells, scale(sums / count, square / count, of_cells)
+    products = np.dot(asked, centres)
+    of_cells, scales = np.empty(inside.shape, np.float32), np.empty((len(inside), 2))
+    for b in range(len(inside)):
+        here = slice(begin[b], begin[b + 1])
+        of_cells[b], squares = near_cells(
+            products[here], spread, around, inside[b], asked[here], sharpness, weights[here]
+        )
+        mine = own[first[b] : first[b + 1]]
+        looked, some, places, others = heaviest(squares, start, rows, mine, most[0], most[1])
+        turned = np.ascontiguousarray(asked[here].T)  # a product along memory takes half the time
+        seen = near_rows(table, places if close else some, turned, sharpness, weights[here])
+        count, sums, square = 0.0, 0.0, 0.0
+        for c in range(len(spread)):
+            count += inside[b, c]
+            sums += of_cells[b, c] * inside[b, c]
+            square += squares[c]
+        for c in looked:
+            sums -= of_cells[b, c] * inside[b, c]
+            square -= squares[c]
+        for i in range(len(seen)):
+            sums += seen[i] * others[i]
+            square += seen[i] * seen[i] * others[i]
+        count = max(count, 1.0)
+        scales[b] = scale(sums / count, square / count, of_cells[b])
+    return of_cells, scales
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def near_items(
+    table: Floats, at: Rows, found: Rows, asked: Floats, weights: Floats, begin: Rows, sharpness: float
+) -> Floats:
+    """The nearness of the rows `at[found[b] : found[b + 1]]` to the history of asker b, `asked[begin[b] : begin[b + 1]]`."""
+    out = np.empty(len(at), np.float32)
+    for b in range(len(begin) - 1):
+        here = slice(begin[b], begin[b + 1])
+        turned = np.ascontiguousarray(asked[here].T)
+        out[found[b] : found[b + 1]] = near_rows(table, at[found[b] : found[b + 1]], turned, sharpness, weights[here])
+    return out

@@ -157,7 +157,7 @@ def carried(history: Histories, decay: float, strength: float) -> Floats:
     """
     values = confidence(history, strength)
     if decay != 1:
-        values *= np.float32(decay) ** history.back.astype(np.float32)
+        values *= np.float32(decay) ** np.arange(len(values) - 1, -1, -1, dtype=np.float32)
     if len(set(history.item.tolist())) == len(values):  # as nearly always
         return values
     order = np.lexsort((np.abs(values), history.item))

@@ -37,21 +37,17 @@ from sensorium.serve.logs import tell
 from sensorium.serve.metrics import Commits
 from sensorium.serve.pulse import Pulse
 from sensorium.serve.standing import Standing
+from sensorium.serve.together import QUEUE, Asked, Busy, Together
 from sensorium.serve.uploads import Uploads
 from sensorium.stages import mark
 
 T = TypeVar("T")
 NOTHING = Catalog(Ids([]), {})
 SHORT = 100  # results up to which a swift answer is given without a thread
-QUEUE = 256  # answers that may wait for a thread; beyond, a request is told to come back
 COMMITS = 4096  # calls that may wait for the disk
 ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
 RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
 FOLLOW_SECONDS = 1.0  # by which a key that another process made or dropped is known here
-
-
-class Busy(SensoriumError):
-    """More is asked than can be answered in time: the request was not begun, and may be sent again."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +85,7 @@ class Service:
         self.started = False  # whether it is caught up with the store
         self.adaptive = Adaptive(self.store)
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
+        self._together = Together(self._answers, self._threads)
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
         self._counting, self._merging = threading.Lock(), threading.Lock()
@@ -152,7 +149,7 @@ class Service:
     @property
     def waiting(self) -> int:
         """How many answers wait for a thread, or are in one."""
-        return self._waiting
+        return self._waiting + len(self._together)
 
     @property
     def learning(self) -> bool:
@@ -198,8 +195,7 @@ class Service:
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
         slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities", "sources"))
         if plan is None and self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT:
-            mark("parse")
-            ranking = self._queued(partial(ranked, **wishes))  # a thread would take longer to wake than this to be done
+            ranking = await self._together.answer(wishes)
         else:
             ranking = await self.threaded(partial(ranked, **wishes))
         if self.lacking:
@@ -208,6 +204,13 @@ class Service:
         if plan is not None:
             self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
         return answer
+
+    def _answers(self, asked: Sequence[Asked]) -> list[Ranking | Exception]:
+        """Several answers at once, upon what other processes did."""
+        for _, context in asked:
+            context.run(mark, "queue")
+        self._abreast.look()
+        return self.engine.answers([(self.standing.joined(wishes), context) for wishes, context in asked])
 
     def ranked(self, **wishes: Any) -> Ranking:
         """The same by a thread that may wait: under the standing rules."""
