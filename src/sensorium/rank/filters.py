@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Masks:
     """Which items each rule keeps, worked out once a rule: shops ask the same few again and again.
 
     `order` (I,): the rows in another order than their own, in which the masks then stand. **Cost** a bit an item and
-    rule, `MASK_BYTES` at most; the rule that was first worked out goes first.
+    rule, or alternative of one, `MASK_BYTES` at most; what was first worked out goes first.
     """
 
     def __init__(
@@ -64,6 +65,10 @@ class Masks:
         return mask if self.place is None else mask[self.place]
 
     def _kept(self, rule: Rule) -> Bits:
+        """The bits of a rule. Of one with alternatives those of each are kept, for they come again in other company."""
+        if len(rule.values) > 1:
+            bits = np.bitwise_or.reduce([self._kept(replace(rule, operator="=", values=(v,))) for v in rule.values])
+            return ~bits if rule.operator == "!=" else bits
         bits = self._known.get(rule)
         if bits is None:
             mask = fulfilled(rule, self.columns, self.items)
