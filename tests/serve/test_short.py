@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from sensorium.serve import schemas as wire
 from sensorium.serve.short import Short
@@ -67,7 +68,25 @@ def test_a_well_formed_question_goes_the_short_way_in_one_part_or_several():
     for parts in ([body], [body[:7], body[7:20], body[20:]]):
         seen, asked = sent(parts)
         assert seen is None
-        assert asked == wire.Ask(user="u1", k=3, rules=["price<=5"]).model_dump()
+        assert asked == {"user": "u1", "k": 3, "rules": ["price<=5"]}
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"k": 5.0, "seed": 3.0, "diversity": 1}, {"user": "é", "like": ["a"], "unlike": ["b"], "exclude": ["c"] * 200},
+    {"repeat": None, "boosts": {"price<=2": 1}, "pins": {"a": 1.0}, "caps": {"genre": 2}, "modalities": {"text": 0.5}},
+    {"exploration": 0.2, "explain": True}, {"explain": None}, {"explain": 1}, {"k": "3"}, {"k": 1001}, {"k": 2.5},
+    {"boosts": {"": 1}}, {"boosts": {"a=b": 11}}, {"user": ""}, {"user": "x" * 513}, {"seed": 2**53}, {"like": "a"},
+    {"rules": ["a=b"] * 51}, {"pins": {"": 1}}, {"caps": {"a": 0}}, {"now": 3},
+])  # fmt: skip
+def test_what_is_said_is_read_as_the_model_reads_it(body):
+    text = json.dumps(body).encode()
+    try:
+        wanted = wire.Ask.model_validate_json(text).model_dump(exclude_unset=True)
+    except ValidationError:
+        wanted = None
+    seen, asked = sent([text])
+    assert asked == wanted
+    assert seen == (text if wanted is None else None)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"k": 0}', b'{"usr": "a"}', b'{"diversity": NaN}', b"\xff"])

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -58,10 +59,10 @@ def told(answer_id: str, ranking: Ranking, explain: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def recommended(service: Service, ask: wire.Ask) -> Response:
-    """The answer to one question."""
-    answer = await service.recommend(**ask.model_dump())
-    return ready(told(answer.id, answer.ranking, ask.explain))
+async def recommended(service: Service, wishes: Mapping[str, Any]) -> bytes:
+    """The answer to one question, as JSON."""
+    answer = await service.recommend(**wishes)
+    return orjson.dumps(told(answer.id, answer.ranking, wishes.get("explain", False)))
 
 
 def answers(service: Service) -> APIRouter:
@@ -72,7 +73,7 @@ def answers(service: Service) -> APIRouter:
     @routes.post("/v1/recommend", response_model=wire.Recommendations)
     async def recommend(ask: wire.Ask) -> Response:
         """The best items for a person, a session, or somebody unknown; what was observed a moment ago counts."""
-        return await recommended(service, ask)
+        return Response(await recommended(service, ask.model_dump()), media_type="application/json")
 
     @routes.get("/v1/items/{item}/similar", response_model=wire.Recommendations)
     async def similar(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator, with_config
+from typing_extensions import TypedDict
 
 from sensorium.serve.documents import MARKS
 
@@ -108,6 +109,18 @@ class Ask(Wishes):
         None, description="Of that chance; without it, a new one."
     )
     explain: bool = False
+
+
+def said(model: type[Wire]) -> TypeAdapter[dict[str, Any]]:
+    """Reads the same as a model of plain fields into a dict of what is said alone: for Ask an eighth of the time, most of
+    which went into copies of empty lists, and a dict made of them again."""
+    fields = {
+        name: Annotated[(one.annotation, *one.metadata)] if one.metadata else one.annotation
+        for name, one in model.model_fields.items()
+    }
+    named: Any = TypedDict(model.__name__, fields, total=False)  # type: ignore[misc]
+    configured: Any = with_config(model.model_config)(named)
+    return TypeAdapter(configured)
 
 
 class AskWhy(Wishes):

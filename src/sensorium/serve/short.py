@@ -19,6 +19,8 @@ from sensorium.serve.answers import recommended
 from sensorium.serve.service import Service
 
 PATH = "/v1/recommend"
+ASKED = wire.said(wire.Ask)
+JSON = (b"content-type", b"application/json")
 ROUTE = SimpleNamespace(path=PATH)  # by which the log and the figures name it
 
 
@@ -40,20 +42,26 @@ class Short:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         try:
-            ask = wire.Ask.model_validate_json(body)
+            wishes = ASKED.validate_json(body)
         except ValidationError:
             await self.app(scope, _again(got, receive), send)
             return
         scope["route"] = ROUTE
         try:
-            answer = await recommended(self.service, ask)
+            answer = await recommended(self.service, wishes)
         except SensoriumError as error:
-            answer = await self.wrong(Request(scope), error)
-        await answer(scope, receive, send)
+            await (await self.wrong(Request(scope), error))(scope, receive, send)
+            return
+        headers = [JSON, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
 
 def _json(headers: Any) -> bool:
-    return any(name == b"content-type" and value.startswith(b"application/json") for name, value in headers)
+    for name, value in headers:  # not by `any`, which takes thrice as long for so few
+        if name == b"content-type":
+            return bool(value.startswith(b"application/json"))
+    return False
 
 
 def _again(got: list[Any], receive: Any) -> Callable[[], Awaitable[Any]]:
