@@ -277,9 +277,20 @@ def test_standing_rules_hold_for_every_answer_and_have_versions(
     assert client.get("/v1/rules", params={"version": 1}).json() == kept.json()
     assert client.get("/v1/rules", params={"version": 9}).status_code == 404
     assert "song" in {items[one["item"]]["form"] for one in ask(client, user=user, k=50)["items"]}
+    from sensorium.feedback.log import Log
     from sensorium.serve.standing import Standing  # another process, or the same one started again
 
     assert Standing(served.service.store).now()["version"] == 2
+    with Log(Path(served.service.engine.folder) / "log.sqlite") as log:  # what another makes holds for the next answer
+        Standing(log).made(rules, now=1.0)
+        told = ask(client, user=user, k=50)["items"]
+        assert "song" not in {items[one["item"]]["form"] for one in told if one["item"] in items}
+        shown = next(one["item"] for one in told)
+        log.put("items", {shown: {"item_id": shown, "hidden": True}})
+        assert shown not in [one["item"] for one in ask(client, user=user, k=50)["items"]]
+        log.put("items", {shown: {"item_id": shown}})
+        assert client.put("/v1/rules", json={}).json()["version"] == 4
+        assert "song" in {items[one["item"]]["form"] for one in ask(client, user=user, k=50)["items"]}
 
 
 def test_what_is_known_of_a_person(client: httpx.Client, user: str, served: Running) -> None:

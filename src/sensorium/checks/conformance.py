@@ -378,7 +378,9 @@ def _check_documents(opened: Callable[[], Store]) -> None:
     }  # fmt: skip
     with closing(opened()) as store, closing(opened()) as other:
         must(store.get("thing", "a") is None and store.page("thing") == [], "store: documents in a new store")
+        must(store.last_change == 0, "store: a change in a new store")
         last = store.put("thing", bodies)
+        must(other.last_change == last, "store: the newest change is not told to another connection")
         must(other.get("thing", "b") == bodies["b"], "store: a document read by another connection differs")
         must(store.get("other", "b") is None, "store: documents of two kinds are mixed")
         order = [one.id for one in other.page("thing", most=3)]
@@ -398,6 +400,7 @@ def _check_documents(opened: Callable[[], Store]) -> None:
         must(other.get("thing", "a") is None, "store: a deleted document is still read")
         must("a" not in [one.id for one in other.page("thing")], "store: a deleted document is still listed")
         gone = other.changed("thing", last)
+        must(store.last_change == gone[0].changed, "store: the newest change is that of the deletion")
         must([(one.id, one.body) for one in gone] == [("a", None)], "store: a deletion must be told by its change")
         must(store.put("thing", {"a": {}}) > gone[0].changed, "store: a number of a change was given twice")
         must(other.get("thing", "a") == {}, "store: a document put again after its deletion")

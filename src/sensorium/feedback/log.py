@@ -187,6 +187,11 @@ class Log:
         )
         return [Document(name, json.loads(body), changed) for name, body, changed in rows]
 
+    @property
+    def last_change(self) -> int:
+        """The number of the newest change of documents; 0 before the first. **Cost** some microseconds."""
+        return int(self._found("SELECT last FROM counters WHERE name = 'documents'", [])[0][0])
+
     def changed(self, kind: str, after: int = 0, most: int = 10_000) -> list[Document]:
         """What was put or deleted after a change, oldest first; the body of a deleted document is None."""
         rows = self._found(

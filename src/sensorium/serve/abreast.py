@@ -5,6 +5,7 @@ Events need nothing of this, for every answer reads them from the store.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,26 +24,38 @@ class Abreast:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._change = 0
+        folder = service.engine.folder
+        self._current = None if folder is None else str(folder / "current")
         self._mark: tuple[int, int] | None = None
+        self._seen: object = None  # what a look saw that took up all there was
         self._turn = threading.Lock()
 
     def look(self) -> None:
-        """Takes up what is new. One request does it; the others meanwhile are answered with what there is."""
+        """Takes up what is new. One request does it; the others meanwhile are answered with what there is, but for the
+        standing rules, which hold for every answer at once."""
+        mark = self._marked()
+        seen = (mark, self._service.store.last_change)
+        if seen == self._seen:
+            return
+        self._service.standing.now()
         if not self._turn.acquire(blocking=False):
             return
         try:
-            self._version()
+            self._version(mark)
             while changes := self._service.store.changed(ITEMS, self._change, MOST):
                 self._items(changes)
+            self._seen = seen
         finally:
             self._turn.release()
 
-    def _version(self) -> None:
-        folder = self._service.engine.folder
-        if folder is None:
-            return
-        stat = (folder / "current").stat()
-        mark = (stat.st_mtime_ns, stat.st_ino)  # it is replaced in one move, so it is another file
+    def _marked(self) -> tuple[int, int] | None:
+        """By what a version that was made current is told from the one before; None for a run in memory."""
+        if self._current is None:
+            return None
+        stat = os.stat(self._current)  # a string, for a Path is made into one each time
+        return (stat.st_mtime_ns, stat.st_ino)  # it is replaced in one move, so it is another file
+
+    def _version(self, mark: tuple[int, int] | None) -> None:
         if mark != self._mark:
             if self._service.engine.follow():
                 self._service.renewed()

@@ -21,10 +21,7 @@ NOTHING: Mapping[str, Any] = {"rules": [], "exclude": [], "boosts": {}, "caps": 
 
 
 class Standing:
-    """The newest version, followed through the store's changes: another process may have made it.
-
-    **Cost** one look at an index of the store for each answer.
-    """
+    """The newest version, followed through the store's changes: another process may have made it."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -33,7 +30,7 @@ class Standing:
         self._making = threading.Lock()
 
     def now(self) -> Mapping[str, Any]:
-        """What holds."""
+        """What holds. **Cost** one look at an index of the store."""
         while changes := self.store.changed(KIND, self._seen):
             newest = max((one for one in changes if one.body), key=lambda one: one.id, default=None)
             if newest is not None and newest.body is not None:
@@ -56,10 +53,10 @@ class Standing:
             return self.now()
 
     def joined(self, wishes: Mapping[str, Any]) -> dict[str, Any]:
-        """A request's wishes under the standing rules: rules and exclusions add up, the tighter cap holds, and of
+        """A request's wishes under the standing rules, as they were when last looked at: rules and exclusions add up, the tighter cap holds, and of
         a rule that both boost the request's amount counts.
         """
-        own = self.now()
+        own = self._now
         if not own["version"]:
             return dict(wishes)
         caps = dict(wishes.get("caps") or {})
