@@ -15,7 +15,7 @@ import orjson
 
 from sensorium.serve.keys import LOCAL, NOBODY, Caller, group_of
 from sensorium.serve.limits import Bounded, Buckets, Refusal, Room, busy
-from sensorium.serve.logs import tell
+from sensorium.serve.logs import tell, told_from
 from sensorium.serve.metrics import Route
 from sensorium.serve.paths import segmented
 from sensorium.serve.tenants import Tenants
@@ -25,6 +25,7 @@ OPEN = frozenset(("/health/live", "/health/ready", "/api/health/live", "/api/hea
 COMMON = OPEN | {"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}  # and those that are of no run
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PORT = re.compile(r":\d+$")
 _HARDENED = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -98,16 +99,13 @@ class Guards:
         path, method = scope["path"], scope["method"]
         if method == "OPTIONS" and b"access-control-request-method" in headers:
             raise Refusal(204 if sent.shared else 403, "no page of this origin may call")
-        caller = self._caller(path, headers, await self._known(headers))
+        key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        caller = self._caller(path, headers, await self._known(key) if key else None)
         told.caller = caller
         told.tenant = self._tenant(path, caller, headers)
         self._check(path, method, caller)
-        for buckets, name, whose in (
-            (self.of_key, f"{caller.tenant}/{caller.name}" if caller.name else "", "of this key"),
-            (self.of_tenant, told.tenant, "of this tenant"),
-        ):
-            if buckets.per_second and name and path not in OPEN and (wait := buckets.wait(name)) > 0:
-                raise busy(f"too many requests {whose}", wait, 429)
+        if (self.of_key.per_second or self.of_tenant.per_second) and path not in OPEN:
+            self._limit(caller, told.tenant)
         if path not in COMMON and self.tenants.pending > self.most_pending:
             raise busy("too many requests are being answered; come back in a second")
         length = headers.get(b"content-length")
@@ -121,11 +119,16 @@ class Guards:
         finally:
             body.let_go()
 
-    async def _known(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+    def _limit(self, caller: Caller, tenant: str) -> None:
+        for buckets, name, whose in (
+            (self.of_key, f"{caller.tenant}/{caller.name}" if caller.name else "", "of this key"),
+            (self.of_tenant, tenant, "of this tenant"),
+        ):
+            if name and (wait := buckets.wait(name)) > 0:
+                raise busy(f"too many requests {whose}", wait, 429)
+
+    async def _known(self, sent: bytes) -> Caller | None:
         """Whose key came; another process may have made it a moment ago."""
-        sent = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        if not sent:
-            return None
         key = sent.decode("utf-8", "surrogateescape")
         caller = self.tenants.caller(key)
         if caller is None:
@@ -141,7 +144,7 @@ class Guards:
         if self.tenants.keyed:
             raise Refusal(401, "no key, or one that is not known; send it as X-API-Key", www_authenticate="ApiKey")
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.hosts and re.sub(r":\d+$", "", host) not in self.hosts:
+        if self.hosts and _PORT.sub("", host) not in self.hosts:
             raise Refusal(403, f"without a key the service answers under {', '.join(sorted(self.hosts))} alone")
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") not in self.origins:
@@ -165,10 +168,10 @@ class Guards:
     def _check(self, path: str, method: str, caller: Caller) -> None:
         if path in OPEN:
             return
-        role, group = self.role(method, path), group_of(path)
+        role = self.role(method, path)
         if not caller.may(role):
             raise Refusal(403, f"this key may {caller.role}; this call needs {role}")
-        if not caller.opens(group):
+        if caller.groups and not caller.opens(group := group_of(path)):
             raise Refusal(403, f"this key is for {', '.join(caller.groups)}; this call is of {group}")
 
     def role(self, method: str, path: str) -> str:
@@ -214,6 +217,8 @@ class Guards:
         if self.traces is not None:
             self.traces.answered(where, status, begin, end, marks, scope["headers"])
         level = logging.WARNING if status >= 500 else logging.INFO
+        if not told_from(level):
+            return
         tell(
             "request", level, id=sent.id, tenant=where.tenant, key=told.caller.name, method=where.method, route=route,
             status=status, ms=round((end - begin) * 1000, 3),

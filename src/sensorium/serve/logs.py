@@ -37,9 +37,14 @@ class Lines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+def told_from(level: int) -> bool:
+    """Whether lines of this level are told: whoever has to work a line out asks first."""
+    return LOG.isEnabledFor(level)
+
+
 def tell(event: str, level: int = logging.INFO, *, error: BaseException | None = None, **told: Any) -> None:
     """One line of the log, where its level is asked for."""
-    if LOG.isEnabledFor(level):
+    if told_from(level):
         # Not by LOG.log, which first looks through the stack for whoever called it: half of what a line costs.
         raised = None if error is None else (type(error), error, error.__traceback__)
         record = logging.LogRecord(LOG.name, level, "", 0, event, None, raised)
