@@ -49,6 +49,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("INSERT INTO counters VALUES ('identity', random() & 0x7fffffffffffffff)",),  # which log this is, wherever it lies
 )
 VERSION = len(STEPS)
+# What can be wrong with a file, or with values for it.
+WRONG = (sqlite3.DatabaseError, sqlite3.InterfaceError, UnicodeEncodeError, OverflowError, OSError)
 _COLUMNS = "user, item, kind, time, value, text, key, position"
 TABLES = {  # the columns of each table as they go from store to store, and their order
     "events": (_COLUMNS, "position"),
@@ -324,8 +326,11 @@ class Log:
 
     def _found(self, question: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """What a question finds, without waiting for writers."""
-        with self._told(self._look):
-            return self._reader.execute(question, values).fetchall()
+        try:  # as `_told` does, whose generator takes half as long as a small question
+            with self._look:
+                return self._reader.execute(question, values).fetchall()
+        except WRONG as error:
+            raise self._line(error) from None
 
     def _known(self, keys: list[str]) -> dict[str, Known]:
         """What has those keys that are stored."""
@@ -355,18 +360,23 @@ class Log:
         with lock or self._lock:
             try:
                 yield
-            except sqlite3.OperationalError as error:
-                raise SnapshotError(
+            except WRONG as error:
+                raise self._line(error) from None
+
+    def _line(self, error: Exception) -> DataError | SnapshotError:
+        """What went wrong, in one line."""
+        match error:
+            case sqlite3.OperationalError():
+                return SnapshotError(
                     f"{self.path}: the feedback log cannot be used ({error}); check the disk, the rights and other writers"
-                ) from None
-            except (sqlite3.InterfaceError, UnicodeEncodeError, OverflowError) as error:
-                raise DataError(f"{self.path}: the feedback log cannot hold this ({error})") from None
-            except sqlite3.ProgrammingError as error:
-                raise SnapshotError(f"{self.path}: {error}; open the feedback log again") from None
-            except sqlite3.DatabaseError as error:
-                raise SnapshotError(
-                    f"{self.path}: the feedback log is damaged ({error}); restore a copy, or move the file away to "
-                    "start an empty log"
-                ) from None
-            except OSError as error:
-                raise SnapshotError(f"{self.path}: the feedback log cannot be opened ({error.strerror})") from None
+                )
+            case sqlite3.InterfaceError() | UnicodeEncodeError() | OverflowError():
+                return DataError(f"{self.path}: the feedback log cannot hold this ({error})")
+            case sqlite3.ProgrammingError():
+                return SnapshotError(f"{self.path}: {error}; open the feedback log again")
+            case OSError():
+                return SnapshotError(f"{self.path}: the feedback log cannot be opened ({error.strerror})")
+        return SnapshotError(
+            f"{self.path}: the feedback log is damaged ({error}); restore a copy, or move the file away to "
+            "start an empty log"
+        )
