@@ -44,6 +44,7 @@ from sensorium.stages import mark
 T = TypeVar("T")
 NOTHING = Catalog(Ids([]), {})
 SHORT = 100  # results up to which a swift answer is given without a thread
+SLOW = ("explain", "pins", "caps", "modalities", "sources")  # wishes of which an answer takes longer
 COMMITS = 4096  # calls that may wait for the disk
 ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
 RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
@@ -193,7 +194,7 @@ class Service:
         if explores and wishes.get("seed") is None:
             wishes["seed"] = secrets.randbits(53)
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
-        slow = any(wishes.get(name) for name in ("explain", "pins", "caps", "modalities", "sources"))
+        slow = any(map(wishes.get, SLOW))
         if plan is None and self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT:
             ranking = await self._together.answer(wishes)
         else:
