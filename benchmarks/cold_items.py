@@ -45,20 +45,13 @@ PATH = HERE / "results" / "cold_items.json"
 METRICS = ("recall@10", "recall@20", "ndcg@10")
 FEW = ("content", "ease", "coldaligner")  # of the blend
 TAUGHT = "coldaligner with words learnt"
-BLENDS = {"blend with coldaligner": "coldaligner", "blend with words learnt": TAUGHT}  # each the aligner of its own
-MODELS = (*FEW, TAUGHT, *BLENDS, "auto within 60 s")
+MODELS = (*FEW, TAUGHT, "blend with coldaligner", "auto within 60 s")
 
 
 def model(label: str, tuned: Mapping[str, Any]) -> Any:
     """The recommender of a label; the blend's members are those that were `tuned` before it, where they were."""
-    if label in BLENDS:
-        aligner = BLENDS[label]
-        members = (
-            {name: tuned[aligner if name == "coldaligner" else name] for name in FEW if name in tuned}
-            if aligner in tuned
-            else {}
-        )
-        return Blend(use=FEW, weights=dict.fromkeys(FEW, 1.0) if len(members) == len(FEW) else {}, **members)
+    if label == "blend with coldaligner":
+        return Blend(use=FEW, weights=dict.fromkeys(FEW, 1.0) if len(tuned) == len(FEW) else {}, **tuned)
     if label in ("coldaligner", TAUGHT):
         return ColdAligner(epochs=0) if label == TAUGHT else ColdAligner(taught=Taught(epochs=0))
     return Auto(budget_seconds=60) if label == "auto within 60 s" else RECOMMENDERS.make(label)
@@ -98,7 +91,7 @@ def measured(name: str, seed: int, only: tuple[str, ...] = ()) -> dict[str, Any]
             train, material.views, people, fusion=recipe.fusion, recommender=model(label, tuned), validation=validation,
             seed=seed, fuse=fuse,
         )  # fmt: skip
-        if label in (*FEW, TAUGHT):
+        if label in FEW:
             tuned[label] = learned.recommender
         row: dict[str, Any] = {"settings": repr(getattr(learned.recommender, "chosen", None) or learned.recommender)}
         row["seconds"] = round(time.perf_counter() - began, 1)
@@ -142,7 +135,7 @@ def summed(seeds: Mapping[str, Any]) -> dict[str, Any]:
 
 def bars(name: str, mean: Mapping[str, Any]) -> list[dict[str, Any]]:
     lines = []
-    for label in ("coldaligner", TAUGHT, *BLENDS, "auto within 60 s"):
+    for label in ("coldaligner", TAUGHT, "blend with coldaligner", "auto within 60 s"):
         if label in mean:
             lines.append(bar(f"{name}: {label}, cold Recall@10 ÷ content nearness", mean[label]["times content"], 1.25))
             lines.append(bar(f"{name}: {label}, warm NDCG@10 kept in one list", 1 - mean[label]["warm loss"], 0.98))
