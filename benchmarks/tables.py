@@ -132,7 +132,8 @@ def measured(
     name: str, recipe: Callable[[Path], Recipe], *, engines: Sequence[str] = (), peers: Sequence[str] = (),
     content: bool = True, settings: Mapping[str, Any] | None = None, apart: bool = False, ours: str = "auto",
 ) -> Callable[[Path, Sequence[int], bool], dict[str, Any]]:  # fmt: skip
-    """One table: `auto`, or whichever is `ours`, under that name; on the first seed by ids alone too, where there is content, and peers; on the others it alone."""
+    """One table: `auto`, or whichever is `ours`, under that name, and by ids alone, where there is content; on the first seed beside
+    peers."""
 
     def table(folder: Path, seeds: Sequence[int], with_peers: bool) -> dict[str, Any]:
         done: dict[str, Any] = {}
@@ -142,8 +143,10 @@ def measured(
             models: dict[str, Any] = {"auto": auto}
             first = seed == seeds[0]
             asked = Peers(peers if with_peers and first else (), seed, apart)
+            if content:
+                models["auto, ids alone"] = IdsAlone(auto)
             if first:
-                models |= ({"auto, ids alone": IdsAlone(auto)} if content else {}) | named(*engines)
+                models |= named(*engines)
             one = run(recipe(folder), models | asked.models(), seed=seed, apart=apart)
             one["results"][0] = {**one["results"][0], "chose": one["results"][0]["model"], "model": "auto"}
             if first:

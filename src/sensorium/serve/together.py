@@ -57,7 +57,7 @@ class Together:
         self._called = False
         if len(self._waiting) == 1:
             asked, told = self._waiting.popleft()
-            _tell([told], self._answers([asked]))
+            _tell([told], self._given([asked]))
             return
         while self._waiting and self._free:
             share = min(MOST, -(-len(self._waiting) // self._free))
@@ -72,11 +72,13 @@ class Together:
         self, loop: asyncio.AbstractEventLoop, some: Sequence[tuple[Asked, asyncio.Future[Ranking]]]
     ) -> None:
         """In a thread."""
+        loop.call_soon_threadsafe(self._done, some, self._given([asked for asked, _ in some]))
+
+    def _given(self, asked: Sequence[Asked]) -> Sequence[Ranking | Exception]:
         try:
-            answers = self._answers([asked for asked, _ in some])
-        except Exception as error:
-            answers = [error] * len(some)
-        loop.call_soon_threadsafe(self._done, some, answers)
+            return self._answers(asked)
+        except Exception as error:  # of the store, say: it is told to each
+            return [error] * len(asked)
 
     def _done(
         self, some: Sequence[tuple[Asked, asyncio.Future[Ranking]]], answers: Sequence[Ranking | Exception]
