@@ -23,7 +23,11 @@ class Reused(Log):
     """The number of a change comes again when the newest document was erased."""
 
     def _counted(self, more):
-        return self._one("SELECT COALESCE(MAX(changed), 0) FROM documents") + more
+        return self.last_change + more
+
+    @property
+    def last_change(self):
+        return self._one("SELECT COALESCE(MAX(changed), 0) FROM documents")
 
 
 class Keyless(Log):
