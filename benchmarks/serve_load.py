@@ -31,7 +31,7 @@ import uvloop
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
 SIZE, CLUSTERS, CATEGORIES, BRANDS, LATENT = 128, 1000, 40, 500, 24
 PEOPLE, EVENTS, LIVE = 100_000, 20, 3  # people; events of one on average, in the snapshot and after it
-CONNECTIONS = 16
+CONNECTIONS = 64
 SHARES = (0.005, 0.02, 0.1, 0.3, 0.6)  # of the items that the two filters of a question keep
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import time
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from sensorium.data.ids import Ids
 from sensorium.data.vectors import Vectors
 from sensorium.engine import Engine, Live
 from sensorium.errors import DataError, RecipeError, SnapshotError, UnknownId
+from sensorium.index.cells import Cells
 from sensorium.models.blend import Blend
 from sensorium.models.content import Content
+from sensorium.models.ials import Ials
 from sensorium.models.itemknn import ItemKnn
+from sensorium.rank.query import Ranking
 from sensorium.recipe import Recipe, dump, read_recipe, read_recipe_text
 
 BLEND = Blend(use=("content", "itemknn"))
@@ -73,6 +77,31 @@ def test_a_known_person_a_stranger_and_a_session_are_served(engine):
     like = items(engine.recommend(like=[first], k=5))
     assert len(like) == 5
     assert first not in like
+
+
+def test_several_are_answered_at_once_as_one_by_one_and_each_fails_alone(world, recipe, monkeypatch):
+    monkeypatch.setattr("sensorium.live.EXACT_UP_TO", 10)  # so that it is searched through cells
+    blend = Blend(use=("content", "ials"), ials=Ials(size=8))
+    engine = Engine.train(replace(recipe, recommender=blend), cache=world / "cache")
+    assert isinstance(engine.live.warmed().index, Cells)
+    people = list(engine.snapshot.user_ids)[:6]
+    wishes = [
+        *({"user": user, "k": 5} for user in people), {"user": "nobody", "k": 3}, {"k": 4, "like": ["nothing"]},
+        {"user": people[0], "k": 5, "members": {"ials": 2.0}}, {"user": people[1], "k": 5, "rules": ["no=such"]},
+        {"user": people[2], "k": 5, "diversity": 0.5, "exclude": [engine.snapshot.catalog.ids[0]]},
+    ]  # fmt: skip
+    several = engine.answers([(wish, copy_context()) for wish in wishes])
+    while several.asking:
+        several.go_on(several.searched())
+    assert [type(one) for one in several.told if isinstance(one, Exception)] == [UnknownId, RecipeError]
+    for wish, told in zip(wishes, several.told, strict=True):
+        if isinstance(told, Ranking):
+            alone = engine.recommend(**wish)
+            assert told.ids() == alone.ids()
+            assert [one.score for one in told.items] == pytest.approx(
+                [one.score for one in alone.items], rel=1e-4, abs=1e-5
+            )
+    assert several.told[8].ids() != several.told[0].ids()  # where one member counts alone
 
 
 def test_a_person_is_not_shown_what_they_have_seen(engine):

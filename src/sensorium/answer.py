@@ -31,8 +31,8 @@ from sensorium.rank.wishes import boosted, pinned, values_of
 from sensorium.recipe import Answer as Usual
 from sensorium.stages import mark
 
-
-Steps = Generator[tuple[Cells, Model, Asker], Found, Ranking]  # an answer on its way: it asks cells, if they are there, and goes on
+# An answer on its way: it asks the cells of a model, if there are any, and goes on with what they find.
+Steps = Generator[tuple[Cells, Model, Asker], Found, Ranking]
 
 
 class Answering(Protocol):
@@ -77,39 +77,65 @@ def answer(
     **Raises** UnknownId for an item under `like` or `unlike` that is not in the catalogue, RecipeError for a rule that
     names what no item has. **Cost** one `score` of one history for all items up to 50,000, for some thousands beyond.
     """
-    steps = answering(
+    several = Several([(copy_context(), answering(
         snapshot, query, live, lookup=lookup, masks=masks, weights=weights, exact=exact, crowd=crowd
-    )  # fmt: skip
-    told = answered([(copy_context(), steps)])[0]
-    if isinstance(told, Exception):
-        raise told
-    return told
+    ))])  # fmt: skip
+    return several.all()[0]
 
 
-def answered(some: Sequence[tuple[Context, Steps]]) -> list[Ranking | Exception]:
+class Several:
     """Answers that are given together: what those upon the same model ask of its cells is asked at once. Each goes its steps
-    in a context of its own, and fails alone."""
-    told: dict[int, Ranking | Exception] = {}
-    asking: dict[int, tuple[Cells, Model, Asker]] = {}
+    in a context of its own, and fails alone.
 
-    def step(place: int, found: Found | None) -> None:
-        context, steps = some[place]
+    `searched` may run in another thread, which holds the interpreter for moments only; then `go_on`, until nobody is `asking`.
+    """
+
+    def __init__(self, some: Sequence[tuple[Context, Steps]]) -> None:
+        self._some = some
+        self._told: dict[int, Ranking | Exception] = {}
+        self._asking: dict[int, tuple[Cells, Model, Asker]] = {}
+        for place in range(len(some)):
+            self._step(place, None)
+
+    @property
+    def asking(self) -> bool:
+        """Whether some wait for what cells find."""
+        return bool(self._asking)
+
+    @property
+    def told(self) -> list[Ranking | Exception]:
+        """The answers, an error in the place of each that failed."""
+        return [self._told[place] for place in range(len(self._some))]
+
+    def searched(self) -> dict[int, Found]:
+        """What the cells of one model find."""
+        cells, model, _ = next(iter(self._asking.values()))
+        askers = {place: asker for place, (_, asked, asker) in self._asking.items() if asked is model}
+        return dict(zip(askers, cells.search(list(askers.values())), strict=True))
+
+    def go_on(self, found: Mapping[int, Found]) -> None:
+        """The steps after that."""
+        for place, one in found.items():
+            del self._asking[place]
+            self._step(place, one)
+
+    def all(self) -> list[Ranking]:
+        """All answers. **Raises** what one failed with."""
+        while self.asking:
+            self.go_on(self.searched())
+        for one in self.told:
+            if isinstance(one, Exception):
+                raise one
+        return self.told  # type: ignore[return-value]
+
+    def _step(self, place: int, found: Found | None) -> None:
+        context, steps = self._some[place]
         try:
-            asking[place] = context.run(steps.send, found)  # type: ignore[arg-type]
+            self._asking[place] = context.run(steps.send, found)  # type: ignore[arg-type]
         except StopIteration as end:
-            told[place] = end.value
+            self._told[place] = end.value
         except Exception as error:
-            told[place] = error
-
-    for place in range(len(some)):
-        step(place, None)
-    while asking:
-        cells, model, _ = next(iter(asking.values()))
-        waiting = {place: asker for place, (_, asked, asker) in asking.items() if asked is model}
-        for place, found in zip(waiting, cells.search(list(waiting.values())), strict=True):
-            del asking[place]
-            step(place, found)
-    return [told[place] for place in range(len(some))]
+            self._told[place] = error
 
 
 def answering(
@@ -274,11 +300,13 @@ def _without(
 ) -> Rows:
     """Rows that may not be recommended whatever their score."""
     ids = snapshot.catalog.ids
+    seen = rejected(history, weights) if query.repeat else history.item.astype(np.int64)
+    if not (query.exclude or query.like or query.unlike):
+        return seen
     excluded = ids.rows(query.exclude)
     if (excluded < 0).any():
         notes.append(f"{int((excluded < 0).sum())} excluded ids are not in this run")
     named = ids.rows([*query.like, *query.unlike])
-    seen = rejected(history, weights) if query.repeat else history.item.astype(np.int64)
     return np.concatenate([excluded[excluded >= 0], named, seen])
 
 
@@ -288,9 +316,7 @@ def masks_of(snapshot: Answering, lookup: Lookup) -> Masks:
     return Masks(len(snapshot.catalog), lookup.columns, snapshot.hidden, order)
 
 
-def _asker(
-    snapshot: Answering, cells: Cells, history: Histories, keep: Bits, k: int
-) -> tuple[Cells, Model, Asker]:
+def _asker(snapshot: Answering, cells: Cells, history: Histories, keep: Bits, k: int) -> tuple[Cells, Model, Asker]:
     """What the history asks of the cells of the model (`keep` in their order)."""
     pulls = snapshot.model.pulls(history)  # type: ignore[attr-defined]
     mark("history")

@@ -20,7 +20,7 @@ from typing import Any
 from sensorium import build as building
 from sensorium import intake, runs, versions
 from sensorium import snapshot as snapshots
-from sensorium.answer import Steps, answered, answering, asked, why
+from sensorium.answer import Several, Steps, answering, asked, why
 from sensorium.data.catalog import Catalog
 from sensorium.data.report import Report
 from sensorium.encode.cache import default_cache
@@ -208,17 +208,11 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        told = self.answers([(query, copy_context())], exact=exact)[0]
-        if isinstance(told, Exception):
-            raise told
-        return told
+        return self.answers([(query, copy_context())], exact=exact).all()[0]
 
-    def answers(
-        self, queries: Sequence[tuple[Query | Mapping[str, Any], Context]], *, exact: bool = False
-    ) -> list[Ranking | Exception]:
-        """The rankings for several queries, or for the wishes of `recommend`, at once; each in its context, by which what listens
-        hears of its stages. What fails, fails alone: the error stands in its place. **Cost** less than one by one: large
-        catalogues are searched for all at once.
+    def answers(self, queries: Sequence[tuple[Query | Mapping[str, Any], Context]], *, exact: bool = False) -> Several:
+        """The rankings for several queries, or for the wishes of `recommend`, on their way; each in its context, by which what
+        listens hears of its stages. **Cost** less than one by one: large catalogues are searched for all at once.
         """
         held = self._held.live
 
@@ -231,7 +225,7 @@ class Engine:
             )  # fmt: skip
             return replace(ranking, version=live.name)
 
-        return answered([(context, steps(query)) for query, context in queries])
+        return Several([(context, steps(query)) for query, context in queries])
 
     def why(self, item: str, query: Query) -> Why:
         """Why an item stands where it does for a query (`asked`), also where it is not shown. **Raises** UnknownId."""

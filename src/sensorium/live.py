@@ -62,9 +62,14 @@ class Live:
         return Following(self.lookup.crowd, now.catalog.ids, self.weights, now.position)
 
     @property
+    def searched(self) -> bool:
+        """Whether an answer is a search through cells: compiled code for the most part, which does not hold the interpreter."""
+        return self.warm and isinstance(self.index, Cells)
+
+    @property
     def swift(self) -> bool:
-        """Whether an answer takes so little time that handing it to a thread would cost as much."""
-        return self.warm and isinstance(self.index, Cells) and len(self.snapshot.catalog) <= SWIFT
+        """Whether that takes so little time that handing it to a thread would cost as much."""
+        return self.searched and len(self.snapshot.catalog) <= SWIFT
 
     @property
     def warm(self) -> bool:
@@ -115,10 +120,10 @@ class Live:
             if not hasattr(model, "weighing"):
                 raise RecipeError(f"members: the run answers by {type(model).__name__}, which is no blend")
             other = Live(replace(self.snapshot, model=model.weighing(members)), self.name)
-            index, kept = self.index, other.snapshot.model.members
-            if isinstance(index, Cells) and len(kept) < len(index.tables):
-                tables = zip(model.members, index.tables, strict=True)
-                index = replace(index, tables=tuple(table for name, table in tables if name in kept))
+            index = self.index
+            if isinstance(index, Cells):  # a table a member
+                kept = zip(model.members, index.tables, strict=True)
+                index = replace(index, tables=tuple(table for name, table in kept if members.get(name, 0) > 0))
             other.__dict__.update(
                 index=index, lookup=self.lookup, hidden=self.hidden, masks=self.masks, following=self.following
             )

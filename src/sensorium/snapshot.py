@@ -15,7 +15,7 @@ import operator
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
 from sensorium.plain import Arrays, plain, rebuilt
 
+TITLES = 65_536  # of a catalogue that are kept at hand
 FORMAT = 3
 MEND = "go back to another version (sensorium rollback RUN --to NAME), or train the run again"
 READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in
@@ -141,12 +142,14 @@ class _Lines:
 
 @dataclass(frozen=True, eq=False)
 class _Column(Sequence[Any]):
-    """One key of every line, read when it is asked for."""
+    """One key of every line, read when it is asked for; up to `most` of them are kept, for what is liked is asked for often."""
 
     lines: _Lines
     key: str
     read: Callable[[Any], Any]
     absent: Any
+    most: int = 0
+    kept: dict[int, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines.end)
@@ -154,11 +157,16 @@ class _Column(Sequence[Any]):
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
+        if row in self.kept:
+            return self.kept[row]
         count = len(self.lines.end)
         if not -count <= row < count:
             raise IndexError(row)
         line = self.lines[row % count]
-        return self.read(line[self.key]) if self.key in line else self.absent
+        value = self.read(line[self.key]) if self.key in line else self.absent
+        if len(self.kept) < self.most:
+            self.kept[row] = value
+        return value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
@@ -180,7 +188,7 @@ def _catalog(path: Path, modalities: list[str]) -> Catalog:
             if modality in line:
                 _content(line[modality])
     content = {m: _Column(lines, m, _content, None) for m in modalities}
-    return Catalog(Ids(names), content, _Column(lines, "title", str, ""))
+    return Catalog(Ids(names), content, _Column(lines, "title", str, "", TITLES))
 
 
 def _plain(line: bytes) -> dict[str, Any]:

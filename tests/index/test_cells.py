@@ -74,7 +74,7 @@ def test_the_scale_is_that_of_all_items(world):
 
 
 def test_who_asks_together_finds_what_they_find_alone(world):
-    tables, cells, asked = world
+    _, cells, asked = world
     rng = np.random.default_rng(2)
     askers = [
         Asker(pulls, own, packed(rng.random(len(cells)) < share), cells.most)

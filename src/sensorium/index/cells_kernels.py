@@ -204,9 +204,7 @@ def listed(bits: Bits, count: int) -> Rows:
 
 
 @numba.njit(cache=True, nogil=True)
-def gathered(
-    worth: Floats, start: Rows, rows: Rows, keep: Bits, allowed: Rows, most: Rows
-) -> tuple[Rows, Rows, Rows]:
+def gathered(worth: Floats, start: Rows, rows: Rows, keep: Bits, allowed: Rows, most: Rows) -> tuple[Rows, Rows, Rows]:
     """For each asker the allowed rows of the worthiest cells, cell by whole cell until there are `most` (never more than twice as
     many), their places in `rows`, and where those of each begin. Where no more than twice as many are allowed: all.
 

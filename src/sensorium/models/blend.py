@@ -140,6 +140,8 @@ class BlendModel:
 
     def shares(self, histories: Histories) -> Floats:
         """What each member counts for each history (B, M): by the last group whose least length it reaches."""
+        if len(self.lengths) == 1:
+            return np.repeat(self.weights, len(histories), axis=0)
         group = np.searchsorted(self.lengths, np.diff(histories.start), "right") - 1
         return self.weights[np.maximum(group, 0)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from sensorium.settings import nearest
 
 Mask = NDArray[np.bool_]
 MASK_BYTES = 64 * 1024 * 1024  # of the masks of rules that are kept
+THOUSANDS = 4096  # of them for which there must be room, if those of several alternatives are to be among them
 
 
 def allowed(items: int, columns: Mapping[str, Column], rules: Sequence[Rule], *, without: Iterable[int] = ()) -> Mask:
@@ -65,14 +65,18 @@ class Masks:
         return mask if self.place is None else mask[self.place]
 
     def _kept(self, rule: Rule) -> Bits:
-        """The bits of a rule. Of one with alternatives those of each are kept, for they come again in other company."""
-        if len(rule.values) > 1:
-            bits = np.bitwise_or.reduce([self._kept(replace(rule, operator="=", values=(v,))) for v in rule.values])
-            return ~bits if rule.operator == "!=" else bits
+        """The bits of a rule. Of one with alternatives those of each are kept, which come again in other company; those of all
+        where there is room for thousands."""
         bits = self._known.get(rule)
         if bits is None:
-            mask = fulfilled(rule, self.columns, self.items)
-            bits = packed(mask if self.order is None else mask[self.order])
+            if len(rule.values) > 1:
+                bits = np.bitwise_or.reduce([self._kept(Rule(rule.attribute, "=", (one,))) for one in rule.values])
+                bits = ~bits if rule.operator == "!=" else bits
+                if len(bits) * THOUSANDS > MASK_BYTES:
+                    return bits
+            else:
+                mask = fulfilled(rule, self.columns, self.items)
+                bits = packed(mask if self.order is None else mask[self.order])
             while self._known and (len(self._known) + 1) * len(bits) > MASK_BYTES:
                 self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
             self._known[rule] = bits

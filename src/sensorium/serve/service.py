@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import orjson
 
 from sensorium.adapt.adaptive import Adaptive
+from sensorium.answer import Several
 from sensorium.arrays import threads
 from sensorium.data.catalog import Catalog
 from sensorium.data.ids import Ids
@@ -86,7 +87,7 @@ class Service:
         self.started = False  # whether it is caught up with the store
         self.adaptive = Adaptive(self.store)
         self._threads = ThreadPoolExecutor(max_workers=max(threads(), 2), thread_name_prefix="answer")
-        self._together = Together(self._answers, self._threads)
+        self._together = Together(self._answers, self._threads, lambda: self.engine.live.swift)
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
         self._counting, self._merging = threading.Lock(), threading.Lock()
@@ -195,7 +196,7 @@ class Service:
             wishes["seed"] = secrets.randbits(53)
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
         slow = any(map(wishes.get, SLOW))
-        if plan is None and self.engine.live.swift and not slow and (wishes.get("k") or 0) <= SHORT:
+        if plan is None and self.engine.live.searched and not slow and (wishes.get("k") or 0) <= SHORT:
             ranking = await self._together.answer(wishes)
         else:
             ranking = await self.threaded(partial(ranked, **wishes))
@@ -206,8 +207,8 @@ class Service:
             self.adaptive.shown(answer.id, plan, wishes.get("user"), ranking.ids(), ranking.version)
         return answer
 
-    def _answers(self, asked: Sequence[Asked]) -> list[Ranking | Exception]:
-        """Several answers at once, upon what other processes did."""
+    def _answers(self, asked: Sequence[Asked]) -> Several:
+        """Several answers on their way, upon what other processes did."""
         for _, context in asked:
             context.run(mark, "queue")
         self._abreast.look()

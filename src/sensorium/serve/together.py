@@ -1,23 +1,26 @@
-"""Answers that wait at the same moment are given together, in a thread beside the one that reads and writes requests.
+"""Answers that wait at the same moment are given together.
 
-A single one is given at once: a thread would take longer to wake than it takes to be done.
+What they ask of a large catalogue is searched in a thread, by compiled code that does not hold the interpreter; meanwhile the
+loop reads other requests and gets them ready. Where one is found quicker than a thread wakes, it is given at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
 from typing import Any
 
+from sensorium.answer import Several
 from sensorium.errors import SensoriumError
 from sensorium.rank.query import Ranking
 from sensorium.stages import mark
 
 MOST = 16  # answers that are given together: more would make the first wait for the last
-THREADS = 2  # that give them
+THREADS = 2  # that search
 QUEUE = 256  # answers that may wait; beyond, a request is told to come back
 
 
@@ -26,15 +29,17 @@ class Busy(SensoriumError):
 
 
 Asked = tuple[Mapping[str, Any], Context]
-Answers = Callable[[Sequence[Asked]], list[Ranking | Exception]]
+Begin = Callable[[Sequence[Asked]], Several]
+Waiting = tuple[Asked, asyncio.Future[Ranking]]
 
 
 class Together:
-    """`answers` gives several answers at once; all else is of one event loop."""
+    """`begin` gets several answers on their way, all but whose search is of one event loop; `swift` says whether one alone
+    need not go to a thread."""
 
-    def __init__(self, answers: Answers, threads: Executor) -> None:
-        self._answers, self._threads = answers, threads
-        self._waiting: deque[tuple[Asked, asyncio.Future[Ranking]]] = deque()
+    def __init__(self, begin: Begin, threads: Executor, swift: Callable[[], bool]) -> None:
+        self._begin, self._threads, self._swift = begin, threads, swift
+        self._waiting: deque[Waiting] = deque()
         self._called, self._free = False, THREADS
 
     def __len__(self) -> int:
@@ -45,53 +50,62 @@ class Together:
         if len(self._waiting) >= QUEUE:
             raise Busy("too many requests wait; come back in a second")
         mark("parse")
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Ranking] = loop.create_future()
+        told: asyncio.Future[Ranking] = asyncio.get_running_loop().create_future()
         self._waiting.append(((wishes, copy_context()), told))
-        if not self._called:  # behind all that the loop is about to read
-            self._called = True
-            loop.call_soon(self._begin)
+        self._call()
         return await told
 
-    def _begin(self) -> None:
+    def _call(self) -> None:
+        if self._waiting and not self._called:  # behind all that the loop is about to read
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
         self._called = False
-        if len(self._waiting) == 1:
-            asked, told = self._waiting.popleft()
-            _tell([told], self._given([asked]))
+        if len(self._waiting) == 1 and self._free == THREADS and self._swift():
+            some = [self._waiting.popleft()]
+            with _telling(some):
+                several = self._begin([asked for asked, _ in some])
+                while several.asking:
+                    several.go_on(several.searched())
+                _tell(some, several.told)
             return
+        loop = asyncio.get_running_loop()
         while self._waiting and self._free:
-            share = min(MOST, -(-len(self._waiting) // self._free))
-            some = [self._waiting.popleft() for _ in range(share)]
-            self._free -= 1
-            try:
-                self._threads.submit(self._together, asyncio.get_running_loop(), some)
-            except RuntimeError as error:  # it is being closed
-                self._done(some, [error] * share)
+            some = [self._waiting.popleft() for _ in range(min(MOST, -(-len(self._waiting) // self._free)))]
+            with _telling(some):
+                self._search(loop, some, self._begin([asked for asked, _ in some]))
 
-    def _together(
-        self, loop: asyncio.AbstractEventLoop, some: Sequence[tuple[Asked, asyncio.Future[Ranking]]]
-    ) -> None:
-        """In a thread."""
-        loop.call_soon_threadsafe(self._done, some, self._given([asked for asked, _ in some]))
+    def _search(self, loop: asyncio.AbstractEventLoop, some: Sequence[Waiting], several: Several) -> None:
+        """On to the next search, or to the end."""
+        if not several.asking:
+            _tell(some, several.told)
+            return
+        found = self._threads.submit(several.searched)
+        self._free -= 1
+        found.add_done_callback(lambda done: loop.call_soon_threadsafe(self._found, loop, some, several, done))
 
-    def _given(self, asked: Sequence[Asked]) -> Sequence[Ranking | Exception]:
-        try:
-            return self._answers(asked)
-        except Exception as error:  # of the store, say: it is told to each
-            return [error] * len(asked)
-
-    def _done(
-        self, some: Sequence[tuple[Asked, asyncio.Future[Ranking]]], answers: Sequence[Ranking | Exception]
+    def _found(
+        self, loop: asyncio.AbstractEventLoop, some: Sequence[Waiting], several: Several, found: Future[Any]
     ) -> None:
         self._free += 1
-        _tell([told for _, told in some], answers)
-        if self._waiting and not self._called:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._begin)
+        with _telling(some):
+            several.go_on(found.result())
+            self._search(loop, some, several)
+        self._call()
 
 
-def _tell(futures: Sequence[asyncio.Future[Ranking]], answers: Sequence[Ranking | Exception]) -> None:
-    for told, answer in zip(futures, answers, strict=True):
+@contextlib.contextmanager
+def _telling(some: Sequence[Waiting]) -> Iterator[None]:
+    """What all of them fail with, of the store, say, is told to each."""
+    try:
+        yield
+    except Exception as error:
+        _tell(some, [error] * len(some))
+
+
+def _tell(some: Sequence[Waiting], answers: Sequence[Ranking | Exception]) -> None:
+    for (_, told), answer in zip(some, answers, strict=True):
         if told.done():  # who asked is gone
             continue
         if isinstance(answer, Exception):
