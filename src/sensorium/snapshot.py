@@ -34,7 +34,7 @@ from sensorium.fuse.fusion import Aligner, FusionModel
 from sensorium.models.model import Features, Model, Recommender
 from sensorium.plain import Arrays, plain, rebuilt
 
-TITLES = 65_536  # of a catalogue that are kept at hand
+TITLES = 16_384  # of a catalogue that are kept at hand
 FORMAT = 3
 MEND = "go back to another version (sensorium rollback RUN --to NAME), or train the run again"
 READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in

@@ -20,10 +20,10 @@ from sensorium.rank.crowd import Crowd, crowd_of
 class Places:
     """The places of events by owner: those of owner r are `order[start[r]:start[r + 1]]`, oldest first."""
 
-    order: Rows
+    order: NDArray[np.uint32]
     start: Rows
 
-    def of(self, owner: int) -> Rows:
+    def of(self, owner: int) -> NDArray[np.uint32]:
         """The places of one owner's events; empty for a row that has none."""
         if not 0 <= owner < len(self.start) - 1:
             return self.order[:0]
@@ -39,7 +39,7 @@ class Column:
 
     numbers: NDArray[np.float64]
     stated: NDArray[np.bool_]
-    words: Mapping[str, Rows]
+    words: Mapping[str, NDArray[np.int32]]
     spelled: tuple[str, ...]  # words as the catalogue writes them, for hints
 
 
@@ -84,7 +84,7 @@ def places(owner: NDArray[np.integer], owners: int) -> Places:
     key |= np.arange(len(owner))
     key.sort()
     key &= 0xFFFFFFFF
-    return Places(key, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    return Places(key.astype(np.uint32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
 def _rates(events: Events) -> NDArray[np.bool_]:
@@ -109,11 +109,12 @@ def _columns(catalog: Catalog) -> dict[str, Column]:
                 spelled.setdefault(name, {})[word] = None
     columns = {}
     for name, rows in stated.items():
-        line = np.full(len(catalog), np.nan)
-        for row, number in numbers.get(name, ()):
-            line[row] = number
+        line = np.broadcast_to(np.nan, len(catalog))  # takes no room; an attribute of words has no numbers
+        if name in numbers:
+            line = line.copy()
+            line[[row for row, _ in numbers[name]]] = [number for _, number in numbers[name]]
         mask = np.zeros(len(catalog), bool)
         mask[rows] = True
-        index = {word: np.array(where, np.int64) for word, where in words.get(name, {}).items()}
+        index = {word: np.array(where, np.int32) for word, where in words.get(name, {}).items()}
         columns[name] = Column(line, mask, index, tuple(spelled.get(name, ())))
     return columns
