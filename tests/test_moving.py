@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sensorium.errors import DataError, SnapshotError
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Note
 from sensorium.moving import exported, imported
+from sensorium.recipe import recipe_of
 
 
 @pytest.fixture
@@ -68,9 +70,10 @@ def test_after_a_refresh_the_events_of_the_log_are_still_there_once(engine, tmp_
 def test_what_is_imported_is_there_once_however_often(engine, tmp_path, where, form):
     counts = exported(engine.folder, engine.store, tmp_path / "out", form=form)
     store = opened(where)
-    for _ in range(2):
+    for time in range(2):
         told = imported(tmp_path / "out", store)
-        assert told == {name: count for name, count in counts.items() if name != "keys"}
+        again = {"known already": counts["events"]} if time else {}
+        assert told == {name: count for name, count in counts.items() if name != "keys"} | again
         assert len(store) == counts["events"]
         assert store.notes("shown") == engine.store.notes("shown")
     mine = store.read(user="ann")
@@ -91,12 +94,50 @@ def test_a_csv_is_a_table_that_can_be_trained_on(engine, tmp_path):
         new = next(row for row in csv.DictReader(file) if row["item_id"] == "new")
     assert new["genres"] == "a|b"
     from sensorium.data.readers import read
-    from sensorium.recipe import recipe_of
 
     dataset = read(
         recipe_of(items=[str(tmp_path / "out" / "items.csv")], events=[str(tmp_path / "out" / "events.csv")])
     )
     assert len(dataset.events) == len(engine.snapshot.events) + 2  # an exact copy counts once in a table
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_export_adds_nothing_to_its_own_run_nor_to_one_trained_on_it(engine, tmp_path, form):
+    log = engine.store
+    exported(engine.folder, log, tmp_path / "out", form=form)
+    before = len(log)
+    for turn in range(2):
+        told = imported(tmp_path / "out", log, engine.snapshot)
+        assert told["known already"] == told["events"]
+        assert len(log) == before
+        if not turn:
+            engine.refresh()  # what was in the log is now in the version, too
+    items, events = ([str(tmp_path / "out" / f"{name}.{form}")] for name in ("items", "events"))
+    with closing(
+        Engine.train(recipe_of(items=items, events=events), tmp_path / "other", cache=tmp_path / "cache")
+    ) as other:
+        told = imported(tmp_path / "out", other.store, other.snapshot)
+        assert told["known already"] == told["events"]
+        assert len(other.store) == 0
+        known = other.snapshot.catalog.ids[0]
+        rows = [
+            {"user": "ann", "item": known, "kind": "buy", "time": 5.0, "value": 4.5},  # other words
+            {"user": "ann", "item": known, "kind": "view", "time": 7.0, "key": "order-2"},
+            {"user": "ann", "item": known, "kind": "view", "time": 7.0, "key": "order-3"},
+        ]
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert imported(tmp_path / "more", other.store, other.snapshot) == {"events": 3}
+        assert imported(tmp_path / "more", other.store, other.snapshot)["known already"] == 3
+        assert len(other.store) == 3
+
+
+def test_a_wrong_row_is_named_though_more_follow(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "events.csv").write_text("who,item\n" + "a,b\n" * 3000)
+    (tmp_path / "in" / "users.csv").write_text("user_id,town\na,Ulm\n")
+    with opened(tmp_path / "log.db") as store, pytest.raises(DataError, match="row 1: user is missing"):
+        imported(tmp_path / "in", store)
 
 
 @pytest.mark.parametrize(

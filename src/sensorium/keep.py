@@ -55,10 +55,11 @@ def import_(run: Run, folder: Annotated[Path, typer.Argument(help="What sensoriu
     from sensorium.feedback.open import opened
     from sensorium.moving import imported
     from sensorium.runs import current, store_of
+    from sensorium.snapshot import read
 
-    current(run)
+    version = read(current(run))
     with closing(opened(store_of(run))) as store:
-        counts = imported(folder, store)
+        counts = imported(folder, store, version)
     print(f"{run}: {_told(counts)}; learn from them with:  sensorium refresh {run}")
 
 
