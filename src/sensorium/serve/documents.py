@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sensorium.data.catalog import Catalog
 from sensorium.data.columns import MEDIA_NAMES
+from sensorium.data.content import ATTRIBUTES, VECTOR, Attributes
 from sensorium.data.ids import Ids
 from sensorium.data.readers import read_items_with_report
 from sensorium.errors import DataError, SensoriumError
@@ -59,7 +60,7 @@ def told(
     changes: Sequence[Document], recipe: Recipe, places: Places
 ) -> tuple[Catalog, dict[str, bool], dict[str, str]]:
     """What changed documents tell: items, which are hidden, and what is wrong with which. One that cannot be read is left
-    out, one whose file is not there is told without it. One without a body was dropped."""
+    out, one whose file is not there, or of which a column says nothing, is told without it. One without a body was dropped."""
     bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
     hidden = {one.id: True if one.body is None else bool(one.body.get("hidden")) for one in changes}
     failed: dict[str, str] = {}
@@ -69,6 +70,8 @@ def told(
 def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places, failed: dict[str, str]) -> Catalog:
     if not bodies:
         return Catalog(Ids([]), {})
+    own = {name: column for name, column in recipe.items.vectors.items() if any(body.get(column) for body in bodies)}
+    recipe = replace(recipe, items=replace(recipe.items, vectors=own))  # items without a vector are items, too
     try:
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "items.jsonl"
@@ -77,16 +80,49 @@ def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places
             for one in report.missing:
                 body = bodies[one.line - 1]
                 name = next((n for n, v in body.items() if isinstance(v, str) and one.path.endswith(v)), "media")
-                failed[body["item_id"]] = f"{name}: no such file"
+                noted(failed, body["item_id"], f"{name}: no such file")
+            for row_left in report.rejected:
+                noted(failed, bodies[row_left.line - 1]["item_id"], row_left.reason)
+            taken = next(iter(report.taken.values()), {})
+            for body in bodies:
+                if body["item_id"] in items.ids:
+                    for why in _lost(body, items, taken):
+                        noted(failed, body["item_id"], why)
             return items
     except (SensoriumError, OSError, ValueError) as error:  # whatever it is, the others must still be read
         if len(bodies) == 1:
-            failed[bodies[0]["item_id"]] = " ".join(str(error).split())
+            why = re.sub(r"\S*/items\.jsonl: ", "", str(error))  # where it was read from is nobody's business
+            noted(failed, bodies[0]["item_id"], " ".join(why.split()))
             return Catalog(Ids([]), {})
     whole = Catalog(Ids([]), {})
     for body in bodies:
         whole = whole.extended(_catalog([body], recipe, places, failed))
     return whole
+
+
+def noted(failed: dict[str, str], item: str, why: str) -> None:
+    """One more thing that is wrong with an item."""
+    known = failed.get(item, "").split("; ") if item in failed else []
+    if why not in known:
+        failed[item] = "; ".join([*known, why])
+
+
+def _lost(body: Mapping[str, Any], items: Catalog, taken: Mapping[str, str]) -> Iterator[str]:
+    """Columns of a document of which nothing is made, and why: `taken` tells what each was taken for."""
+    place = items.ids.row(body["item_id"])
+    content = {modality: column[place] for modality, column in items.content.items()}
+    stated = content.get(ATTRIBUTES)
+    facts = stated.values if isinstance(stated, Attributes) else {}
+    for name, value in body.items():
+        if name in OURS or value in (None, [], {}) or not str(value).strip():
+            continue
+        role, _, kind = taken.get(name, "unused:the recipe does not name it").partition(":")
+        if role == "unused":
+            yield f"{name}: not used, {kind.strip()}"
+        elif role == "attribute" and name not in facts:
+            yield f"{name}: {str(value)[:60]!r} is no {kind.strip()}"
+        elif role == "vector" and content.get(VECTOR + kind) is None:
+            yield f"{name}: no vector of finite numbers, as long as those of other items"
 
 
 def row(body: Mapping[str, Any], recipe: Recipe, places: Places) -> dict[str, Any]:

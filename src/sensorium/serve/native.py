@@ -56,7 +56,7 @@ def native(service: Service) -> APIRouter:
     @routes.get("/v1/items/{item}", response_model=wire.Item)
     async def item(item: Segment) -> Response:
         """What is known of an item, from the table and by what was told since; `problem` where something of it could not be
-        encoded."""
+        encoded, or a column of it says nothing."""
         problem = service.failed.get(item) or service.lacking.get(item)
         known = {**_stated(service.engine.snapshot.catalog, item), **_shown(service.item(item))}
         return ready(known | ({"problem": problem} if problem else {}))

@@ -31,7 +31,7 @@ from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking, Why
 from sensorium.runs import UPLOADS
 from sensorium.serve.abreast import Abreast
-from sensorium.serve.documents import GORSE, ITEMS, Places, told
+from sensorium.serve.documents import GORSE, ITEMS, Places, noted, told
 from sensorium.serve.keys import Keys
 from sensorium.serve.learning import Learning, Schedule
 from sensorium.serve.logs import tell
@@ -363,7 +363,7 @@ class Service:
         for one in self.engine.problems:
             if one.item not in self.lacking:
                 why = one.reason.replace(one.file, "the file") if one.file else one.reason
-                failed.setdefault(one.item, f"{one.modality}: {why}")
+                noted(failed, one.item, f"{one.modality}: {why}")
         return added
 
     def settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
