@@ -16,6 +16,7 @@ from sensorium.backup import CONTENTS, backup, restore
 from sensorium.engine import Engine
 from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry
+from sensorium.serve.documents import Places, row
 
 NAMES = ("0123456789abcdef0123456789abcdef.png", "00" * 16 + ".jpg")
 
@@ -113,6 +114,27 @@ def test_uploads_are_in_it_and_nothing_else_that_lies_beside_them(run, uploaded,
     assert {path.name for path in (tmp_path / "copy" / "media").iterdir()} == set(NAMES)
     for name in NAMES:
         assert (tmp_path / "copy" / "media" / name).read_bytes() == (run / "media" / name).read_bytes()
+
+
+def test_a_restored_run_learns_on_from_its_own_uploads(world, run, tmp_path):
+    picture = next((world / "world" / "media").glob("*.jpg"))
+    (run / "media").mkdir()
+    shutil.copy(picture, run / "media" / NAMES[1])
+    engine = Engine.open(run, cache=world / "cache")
+    new = {"item_id": "new", "title": "A", "image": f"upload:{NAMES[1]}"}
+    (tmp_path / "new.jsonl").write_text(json.dumps(row(new, engine.recipe, Places(run / "media"))))
+    engine.add(tmp_path / "new.jsonl")
+    backup(run, engine.store, tmp_path / "saved")
+    engine.close()
+    restore(tmp_path / "saved", tmp_path / "copy")
+    shutil.rmtree(run)
+    other = Engine.open(tmp_path / "copy", cache=world / "cache")
+    own = other.snapshot.catalog.content["image"][other.snapshot.catalog.ids.row("new")].paths
+    assert own == (tmp_path / "copy" / "media" / NAMES[1],)
+    other.refresh()
+    assert [str(problem) for problem in other.problems] == []
+    assert other.snapshot.views["image"].present[other.snapshot.catalog.ids.row("new")]
+    other.close()
 
 
 @pytest.mark.parametrize("how", ["changed", "missing"])

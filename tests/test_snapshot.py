@@ -102,6 +102,27 @@ def test_a_snapshot_comes_back_and_is_the_same_bytes_again(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+def test_media_in_the_run_are_found_where_it_lies_also_those_of_a_snapshot_of_before(tmp_path):
+    name = "0123456789abcdef" * 2 + ".png"
+    own, foreign = tmp_path / "run" / "media" / name, tmp_path / "media" / name
+    before = small()
+    images = [Media((own, Path("/x/a.png"))), Media((foreign,)), None, None]
+    before = replace(before, catalog=replace(before.catalog, content={**before.catalog.content, "image": images}))
+    place = tmp_path / "run" / "snapshots" / "000001"
+    snapshots.write(before, place)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    image = snapshots.read(tmp_path / "moved" / "snapshots" / "000001").catalog.content["image"]
+    assert image[0] == Media((tmp_path / "moved" / "media" / name, Path("/x/a.png")))
+    assert image[1] == Media((foreign,))
+    old = tmp_path / "other" / "snapshots" / "000001"  # as it was written before: whole places throughout
+    snapshots.write(before, old)
+    assert str(own) in (old / "catalog.jsonl").read_text()
+    assert snapshots.read(old).catalog.content["image"][0].paths[0] == own
+    (tmp_path / "other" / "media").mkdir()
+    (tmp_path / "other" / "media" / name).write_bytes(b"a")
+    assert snapshots.read(old).catalog.content["image"][0].paths[0] == tmp_path / "other" / "media" / name
+
+
 def test_what_was_read_cannot_be_changed(tmp_path):
     snapshots.write(small(), tmp_path / "one")
     with pytest.raises(ValueError, match="read-only"):

@@ -15,13 +15,13 @@ from typing import Any
 from sensorium import snapshot as snapshots
 from sensorium.arrays import digest
 from sensorium.errors import SnapshotError
+from sensorium.snapshot import UPLOAD as UPLOAD
+from sensorium.snapshot import UPLOADS as UPLOADS
 from sensorium.snapshot import Snapshot
 
 ERASING = (
     "erasing"  # a file that stands in the folder for as long as snapshots that know a forgotten person may be left
 )
-UPLOADS = "media"  # the folder of files that came by upload, in that of the run
-UPLOAD = r"[0-9a-f]{32}\.[a-z0-9]{2,5}"  # the name of one
 KEPT = 5  # snapshots that lie in the folder, the current one included
 TOLD = 200  # lines of history
 CANDIDATE = ".candidate"  # what a folder under snapshots/ is called that has not passed yet

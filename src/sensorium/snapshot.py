@@ -13,9 +13,11 @@ import math
 import mmap
 import operator
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,9 @@ TITLES = 16_384  # of a catalogue that are kept at hand
 FORMAT = 3
 MEND = "go back to another version (sensorium rollback RUN --to NAME), or train the run again"
 READS = (2, 3)  # in 2, nothing says which events came from the log, and up to which change documents were taken in
+UPLOADS = "media"  # the folder of files that came by upload, in that of the run
+UPLOAD = r"[0-9a-f]{32}\.[a-z0-9]{2,5}"  # the name of one
+_UPLOAD = re.compile(UPLOAD)
 KINDS = {  # of numbers in a safetensors file
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
@@ -99,7 +104,29 @@ def _placed(catalog: Catalog) -> Catalog:
 # --- catalogues ---------------------------------------------------------------------------------------------------
 
 
-def _lines(catalog: Catalog) -> Iterator[str]:
+def _home(folder: Path) -> Path | None:
+    """The folder of the run that a snapshot's folder lies in; None where it lies in none."""
+    return Path(os.path.abspath(folder.parent.parent)) if folder.parent.name == "snapshots" else None
+
+
+def _inside(path: Path, homes: Sequence[Path]) -> str:
+    """A file as it is written: within the run's own folder from there, so that the run may be moved."""
+    return next((str(path.relative_to(home)) for home in homes if path.is_relative_to(home)), str(path))
+
+
+def _found(path: str, home: Path | None) -> Path:
+    """A file of what is written. Snapshots of before have whole places of uploads: those that lie in the run are meant."""
+    one = Path(path)
+    if home is not None and not one.is_absolute():
+        return home / one
+    if home is not None and one.parent.name == UPLOADS and _UPLOAD.fullmatch(one.name):
+        here = home / UPLOADS / one.name
+        return here if here.exists() else one
+    return one
+
+
+def _lines(catalog: Catalog, home: Path | None) -> Iterator[str]:
+    homes = () if home is None else (home, home.resolve())
     for row, name in enumerate(catalog.ids):
         line: dict[str, Any] = {"id": name}
         if row < len(catalog.titles) and catalog.titles[row]:
@@ -109,7 +136,7 @@ def _lines(catalog: Catalog) -> Iterator[str]:
                 case Text(fields):
                     line[modality] = {"text": [list(pair) for pair in fields]}
                 case Media(paths):
-                    line[modality] = {"files": [str(path) for path in paths]}
+                    line[modality] = {"files": [_inside(path, homes) for path in paths]}
                 case Attributes(values):
                     line[modality] = {
                         "attributes": {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
@@ -119,11 +146,11 @@ def _lines(catalog: Catalog) -> Iterator[str]:
         yield json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _content(entry: Mapping[str, Any]) -> Content:
+def _content(entry: Mapping[str, Any], home: Path | None) -> Content:
     if "text" in entry:
         return Text(tuple((str(f), str(v)) for f, v in entry["text"]))
     if "files" in entry:
-        return Media(tuple(Path(path) for path in entry["files"]))
+        return Media(tuple(_found(path, home) for path in entry["files"]))
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["attributes"].items()}
     return Attributes(values)
 
@@ -174,11 +201,12 @@ class _Column(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _catalog(path: Path, modalities: list[str]) -> Catalog:
+def _catalog(path: Path, modalities: list[str], home: Path | None) -> Catalog:
     """The catalogue of a file. Every line is read once, so that what is no catalogue is refused now."""
     data = _mapped(path)
     if data is None:
         return Catalog(Ids(), {m: [] for m in modalities}, [])
+    read = partial(_content, home=home)
     lines = _Lines(data, np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")))
     names = []
     for row in range(len(lines.end)):
@@ -186,8 +214,8 @@ def _catalog(path: Path, modalities: list[str]) -> Catalog:
         names.append(line["id"])
         for modality in modalities:
             if modality in line:
-                _content(line[modality])
-    content = {m: _Column(lines, m, _content, None) for m in modalities}
+                read(line[modality])
+    content = {m: _Column(lines, m, read, None) for m in modalities}
     return Catalog(Ids(names), content, _Column(lines, "title", str, "", TITLES))
 
 
@@ -250,7 +278,7 @@ def write(snapshot: Snapshot, folder: Path) -> None:
         for name in ("catalog", "people"):
             catalog = getattr(snapshot, name)
             if catalog is not None:
-                (draft / f"{name}.jsonl").write_text("".join(_lines(catalog)), "utf-8")
+                (draft / f"{name}.jsonl").write_text("".join(_lines(catalog, _home(folder))), "utf-8")
                 tree[name] = {"modalities": list(catalog.content)}
         files = {p.name: _digest(p) for p in sorted(draft.iterdir())}
         manifest = {"format": FORMAT, "files": files, "same": same, "snapshot": tree}
@@ -306,7 +334,7 @@ def read(folder: Path) -> Snapshot:
         ready: dict[str, Any] = {}
         for name in ("catalog", "people"):
             entry = tree.pop(name, None)
-            ready[name] = _catalog(folder / f"{name}.jsonl", entry["modalities"]) if entry else None
+            ready[name] = _catalog(folder / f"{name}.jsonl", entry["modalities"], _home(folder)) if entry else None
         ready |= {name: rebuilt(value, arrays) for name, value in tree.items()}
         if manifest["format"] == 2:
             ready["base"] = ready["position"]
