@@ -78,6 +78,8 @@ def test_a_full_store_is_not_ready_but_reads_go_on(server: Running) -> None:
             stored += 1
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
+        assert "cannot be used" in answer.json()["error"]
+        assert str(server.service.engine.folder) not in answer.text
         until(lambda: ready(server.url).status_code == 503, 2)
         time.sleep(1.5)  # it was tried meanwhile
         assert ready(server.url, server.key).json()["tenants"]["run"]["writes"] is False

@@ -218,14 +218,34 @@ def test_one_that_fails_says_so_in_one_line(asked, monkeypatch: pytest.MonkeyPat
         manifest = service.engine.folder / "snapshots" / "000001" / "manifest.json"  # type: ignore[operator]
         whole = manifest.read_text()
         manifest.write_text("{}")
-        ended = await sent(client, "/v1/models/refresh", wait=True)
+        answer = await client.post("/v1/models/refresh", json={"wait": True})
+        assert answer.status_code == 500
+        assert answer.json()["error"].startswith("nothing was learnt: learning failed: ")
+        assert "damaged" in answer.json()["error"]
+        ended = (await client.get("/v1/models")).json()["last"]
         assert ended["state"] == "failed"
-        assert "damaged" in ended["why"]
         assert "\n" not in ended["why"]
+        assert str(service.engine.folder) not in answer.text + ended["why"]
         assert [(one, told["state"]) for one, told in lines] == [("learnt", "failed")]
         assert str(service.engine.folder) not in str(lines)
         assert len(await best(client, k=5)) == 5
         manifest.write_text(whole)
+
+    asked(talk)
+
+
+def test_one_that_is_given_up_or_left_to_another_process_is_a_conflict(asked) -> None:  # type: ignore[no-untyped-def]
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        waiting = asyncio.create_task(client.post("/v1/models/refresh", json={"wait": True, "full": True}))
+        await until(lambda: service.learner._child is not None)
+        service.learner.stop()
+        answer = await waiting
+        assert (answer.status_code, answer.json()["error"][:29]) == (409, "nothing was learnt: given up,")
+        with service.engine.learning():
+            answer = await client.post("/v1/models/refresh", json={"wait": True})
+        assert (answer.status_code, "another process" in answer.json()["error"]) == (409, True)
+        described = (await client.get("/openapi.json")).json()["paths"]["/v1/models/refresh"]["post"]["responses"]
+        assert {"200", "409", "500"} <= described.keys()
 
     asked(talk)
 
@@ -240,6 +260,7 @@ def test_who_is_forgotten_is_in_nothing_that_was_being_learnt(asked, tmp_path: P
         assert (await client.delete("/v1/users/Melpomene")).status_code == 200
         await until(lambda: not service.learner.busy)
         assert service.learner.last["state"] == "failed"
+        assert "somebody was forgotten" in service.learner.last["why"]
         assert service.engine.version == "000002"
         for file in (tmp_path / "run").rglob("*"):
             assert file.is_dir() or b"Melpomene" not in file.read_bytes(), file

@@ -156,7 +156,7 @@ def _routed(service: Service) -> FastAPI:
             status = 503
         if isinstance(error, SnapshotError):
             service.pulse.doubt()
-        answer = ready({"error": " ".join(str(error).split())}, status)
+        answer = ready({"error": service.line(error)}, status)
         if status == 503:
             answer.headers["retry-after"] = "1"
         return answer

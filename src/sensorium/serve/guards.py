@@ -26,6 +26,7 @@ COMMON = OPEN | {"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"} 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":\d+$")
+_JSON = (b"content-type", b"application/json")
 _HARDENED = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -259,7 +260,8 @@ class Sent:
             return
         if message["type"] == "http.response.start":
             instead = self.body.refusal if self.body is not None else None
-            if instead is not None or message["status"] == 500:  # FastAPI's own word on an error is no JSON
+            unsaid = message["status"] == 500 and _JSON not in message["headers"]  # FastAPI's own word on an error
+            if instead is not None or unsaid:
                 await self.refused(instead or _ours())
                 return
             mark("encode")

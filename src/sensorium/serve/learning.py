@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ENCODER_SECONDS = 60.0  # that an encoder may take for some items, in the process that learns
 TICK_SECONDS = 1.0  # between two looks at the log
+STOPPED = "given up, for somebody was forgotten or went back to another version meanwhile"
 PAUSE = 0.1  # of `every_seconds`: at least so long between two learnings, however many events come
 
 
@@ -112,7 +113,7 @@ class Learning:
                 if full is not None:
                     await self.learn(full=full)
             except (SensoriumError, OSError) as error:  # a full disk, a store out of reach: the next turn tries again
-                self.last = {"state": "failed", "why": _line(error), "ended": time.time()}
+                self.last = {"state": "failed", "why": self.service.line(error), "ended": time.time()}
 
     def _keep_up(self) -> None:
         """What other processes did: a version they made, documents they took."""
@@ -158,12 +159,14 @@ class Learning:
                 else:
                     with self._lock:  # whoever stops waits for the swap, or comes before it
                         if self._stopped != turn:
-                            raise SnapshotError("it was told to stop")
+                            raise SnapshotError(STOPPED)
                         self.last = {"state": "adopted", "version": engine.adopt(place, version)}
         except BlockingIOError:
             self.last = {"state": "left", "why": "another process of this run is learning"}
         except (SensoriumError, OSError, ValueError) as error:
-            self.last = {"state": "failed", "why": _line(error)}
+            self.last = {"state": "failed", "why": self.service.line(error)}
+            if self._stopped != turn:  # that is why, whatever was in its way then
+                self.last |= {"why": STOPPED, "stopped": True}
         finally:
             self._busy = False
             shutil.rmtree(place, ignore_errors=True)
@@ -185,7 +188,7 @@ class Learning:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))}
         with self._lock:
             if self._stopped != turn:
-                raise SnapshotError("it was told to stop")
+                raise SnapshotError(STOPPED)
             self._child = child = subprocess.Popen(
                 [sys.executable, "-m", "sensorium.serve.learning", json.dumps(words)], stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
@@ -195,7 +198,7 @@ class Learning:
             self._child = None
         if child.returncode:
             lines = wrong.strip().splitlines() or [f"it ended with {child.returncode}"]
-            raise SnapshotError(f"learning failed: {lines[-1][:300]}")
+            raise SnapshotError(f"learning failed: {self.service.line(SnapshotError(lines[-1]))[:300]}")
         return json.loads(out.strip().splitlines()[-1])
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from sensorium.serve.native import WRONG, ready
-from sensorium.serve.schemas import Wire
+from sensorium.serve.schemas import Wire, Wrong
 from sensorium.serve.service import Service
 
 ROLES: Mapping[tuple[str, str], str] = {
@@ -87,9 +87,13 @@ def models(service: Service) -> APIRouter:
         """Which version answers, which others there were, why a candidate was refused; the events that wait to be learnt."""
         return ready(await service.threaded(lambda: _told(service)))
 
-    @routes.post("/v1/models/refresh", response_model=Learnt)
+    @routes.post("/v1/models/refresh", response_model=Learnt, responses={409: {"model": Wrong}})
     async def refresh(asked: Refresh) -> Response:
-        """Learns the next version beside the one that answers; it answers once the gate lets it pass. Ends a hold."""
+        """Learns the next version beside the one that answers; it answers once the gate lets it pass. Ends a hold.
+
+        With `wait`: 200 where it was adopted or the gate refused it, 409 where it was given up (somebody was forgotten or
+        went back meanwhile, another process is learning), 500 where it failed.
+        """
         if service.learner.busy:
             return ready({"state": "busy"})
         task = asyncio.create_task(service.learner.learn(full=asked.full, asked=True))
@@ -98,6 +102,9 @@ def models(service: Service) -> APIRouter:
         if not asked.wait:
             return ready({"state": "begun"})
         ended = await task
+        if ended["state"] in ("failed", "left"):
+            own = ended["state"] == "failed" and not ended.get("stopped")
+            return ready({"error": f"nothing was learnt: {ended['why']}"}, 500 if own else 409)
         return ready({name: ended[name] for name in Learnt.model_fields if name in ended})
 
     @routes.post("/v1/models/rollback", response_model=Restored)

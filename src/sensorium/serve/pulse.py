@@ -26,7 +26,7 @@ class Pulse:
     def doubt(self) -> None:
         """Something failed in the store; called in the event loop."""
         if self.writable:
-            tell("the store does not write", logging.WARNING)
+            tell("the store does not write", logging.WARNING, store=self._store.place)
         self.writable = False
         self._doubted.set()
 

@@ -158,6 +158,14 @@ class Service:
         """Whether what answers is being changed: items encoded, a person forgotten, all learnt anew."""
         return self._learning > 0
 
+    def line(self, error: BaseException) -> str:
+        """What went wrong, in one line, for whoever asked: without where the run and its store lie."""
+        line = " ".join(str(error).split())
+        for place, name in ((self.store.place, "the store"), (str(self.engine.folder), "the run")):
+            line = line.removeprefix(f"{place}: ")
+            line = line.replace(place, name) if "/" in place else line  # a mere word may mean something else
+        return line or type(error).__name__
+
     async def threaded(self, work: Callable[[], T]) -> T:
         """The work in one of the threads that answer. **Raises** Busy where too many wait already."""
         with self._counting:
