@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from types import TracebackType
-from typing import Any, Generic, NotRequired, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Literal, NotRequired, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from sensorium.errors import DataError, MissingExtra, RemoteError
@@ -53,6 +53,7 @@ class Event(TypedDict):
     value: NotRequired[float]
     text: NotRequired[str]
     key: NotRequired[str]
+    recommendation: NotRequired[str]  # the id of the answer that it follows
 
 
 class Wishes(TypedDict, total=False):
@@ -104,6 +105,44 @@ class Rules(TypedDict, total=False):
     exclude: Sequence[str]
     boosts: Mapping[str, float]
     caps: Mapping[str, int]
+
+
+class Arm(TypedDict):
+    """A way to answer: wishes that take the place of the recipe's."""
+
+    name: str
+    wishes: NotRequired[Mapping[str, Any]]
+
+
+class ExperimentWishes(TypedDict):
+    """An experiment that is to begin; its first arm is the control."""
+
+    name: str
+    arms: Sequence[Arm]
+    goal: NotRequired[Mapping[str, float]]
+    window_seconds: NotRequired[float]
+    horizon_seconds: NotRequired[float]
+    shares: NotRequired[Mapping[str, float]]
+    traffic: NotRequired[float]
+    alpha: NotRequired[float]
+    least_effect: NotRequired[float]
+    plan: NotRequired[int]
+    most: NotRequired[int]
+    stops: NotRequired[bool]
+
+
+class BanditWishes(TypedDict):
+    """A bandit that is to begin, or to be changed."""
+
+    name: str
+    arms: Sequence[Arm]
+    goal: NotRequired[Mapping[str, float]]
+    window_seconds: NotRequired[float]
+    kind: NotRequired[Literal["beta", "linear"]]
+    half_life_days: NotRequired[float]
+    least: NotRequired[float]
+    seed: NotRequired[int]
+    retired: NotRequired[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -181,6 +220,92 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Version:
+    """A version of the run: it answered (`kept`: its files are there), or was refused, and why."""
+
+    name: str
+    made: float
+    why: str
+    state: str
+    position: int
+    of: str
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Any]
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Models:
+    """All versions, oldest first; `waiting` events are not learnt yet, `held` says since when none is learnt by itself."""
+
+    version: str
+    position: int
+    waiting: int
+    learning: bool
+    last: Mapping[str, Any]
+    held: Mapping[str, Any] | None
+    drift: Mapping[str, float]
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """How learning stands: `begun` or `busy`; or, waited for, `adopted` as a version or `refused` for some reasons."""
+
+    state: str
+    version: str | None = None
+    reasons: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The version that answers now, and the one that it restores."""
+
+    version: str
+    restores: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without the key; no `groups` are all of them, `until` in seconds since 1970."""
+
+    name: str
+    role: str
+    groups: tuple[str, ...]
+    until: float | None
+    made: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment has found; `waiting` people are within their time, `plot` is the course of each difference."""
+
+    name: str
+    control: str
+    arms: tuple[Mapping[str, Any], ...]
+    traffic: float
+    began: float
+    ended: float | None
+    why: str
+    kept: str | None
+    waiting: int
+    verdict: Mapping[str, Any] | None
+    mismatch: Mapping[str, Any]
+    plot: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bandit:
+    """What a bandit has learnt: of each arm, with what chance it is shown and what it earned."""
+
+    name: str
+    kind: str
+    arms: tuple[Mapping[str, Any], ...]
+    goal: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class _Call(Generic[T]):
     """A request, and how its answer is read."""
 
@@ -191,6 +316,7 @@ class _Call(Generic[T]):
     query: Mapping[str, Any] | None = None
     content: bytes | None = None
     kind: str = ""  # of the content
+    once: bool = False  # sent twice it would do something else: not again where the answer was lost
 
     def sent(self) -> dict[str, Any]:
         """What httpx is to send."""
@@ -292,6 +418,82 @@ def _forget(user: str) -> _Call[None]:
 
 def _version() -> _Call[str]:
     return _Call("GET", "/health/ready", lambda b: b["version"])
+
+
+def _models() -> _Call[Models]:
+    def read(body: Mapping[str, Any]) -> Models:
+        versions = tuple(_of(Version, {**one, "reasons": tuple(one["reasons"])}) for one in body["versions"])
+        return _of(Models, {**body, "versions": versions})
+
+    return _Call("GET", "/v1/models", read)
+
+
+def _refresh(full: bool, wait: bool) -> _Call[Learnt]:
+    def read(body: Mapping[str, Any]) -> Learnt:
+        return _of(Learnt, {**body, "reasons": tuple(body.get("reasons") or ())})
+
+    return _Call("POST", "/v1/models/refresh", read, {"full": full, "wait": wait}, once=True)
+
+
+def _rollback(to: str | None) -> _Call[Restored]:
+    return _Call("POST", "/v1/models/rollback", lambda b: _of(Restored, b), {"to": to}, once=True)
+
+
+def _keys() -> _Call[tuple[Key, ...]]:
+    return _Call(
+        "GET", "/v1/keys", lambda b: tuple(_of(Key, {**one, "groups": tuple(one["groups"])}) for one in b["keys"])
+    )
+
+
+def _make_key(name: str, role: str, groups: Sequence[str], until: float | None) -> _Call[str]:
+    asked = {"name": name, "role": role, "groups": list(groups), "until": until}
+    return _Call("POST", "/v1/keys", lambda b: b["key"], asked, once=True)
+
+
+def _rotate_key(name: str, grace_seconds: float) -> _Call[str]:
+    path = f"/v1/keys/{quote(name, safe='')}/rotate"
+    return _Call("POST", path, lambda b: b["key"], {"grace_seconds": grace_seconds}, once=True)
+
+
+def _drop_key(name: str) -> _Call[None]:
+    return _Call("DELETE", f"/v1/keys/{quote(name, safe='')}", lambda b: None)
+
+
+def _experiment_told(body: Mapping[str, Any]) -> Experiment:
+    return _of(Experiment, {**body, "arms": tuple(body["arms"]), "plot": tuple(body.get("plot", ()))})
+
+
+def _experiments() -> _Call[tuple[Experiment, ...]]:
+    return _Call("GET", "/v1/experiments", lambda b: tuple(map(_experiment_told, b["experiments"])))
+
+
+def _experiment(name: str, deed: str = "", body: Any = None) -> _Call[Experiment]:
+    path = f"/v1/experiments/{quote(name, safe='')}{deed}"
+    return _Call("GET" if body is None else "POST", path, _experiment_told, body)
+
+
+def _begin_experiment(wishes: Mapping[str, Any]) -> _Call[Experiment]:
+    return _Call("POST", "/v1/experiments", _experiment_told, dict(wishes), once=True)
+
+
+def _bandit_told(body: Mapping[str, Any]) -> Bandit:
+    return _of(Bandit, {**body, "arms": tuple(body["arms"])})
+
+
+def _bandits() -> _Call[tuple[Bandit, ...]]:
+    return _Call("GET", "/v1/bandits", lambda b: tuple(map(_bandit_told, b["bandits"])))
+
+
+def _bandit(name: str) -> _Call[Bandit]:
+    return _Call("GET", f"/v1/bandits/{quote(name, safe='')}", _bandit_told)
+
+
+def _put_bandit(wishes: Mapping[str, Any]) -> _Call[Bandit]:
+    return _Call("POST", "/v1/bandits", _bandit_told, dict(wishes))
+
+
+def _drop_bandit(name: str) -> _Call[None]:
+    return _Call("DELETE", f"/v1/bandits/{quote(name, safe='')}", lambda b: None)
 
 
 class Client:
@@ -396,12 +598,78 @@ class Client:
         """The snapshot that answers now."""
         return self._done(_version())
 
+    def models(self) -> Models:
+        """The versions of the run: which answers, which there were, why one was refused."""
+        return self._done(_models())
+
+    def refresh(self, *, full: bool = False, wait: bool = False) -> Learnt:
+        """Learns the next version: the models go on, or all anew (`full`). With `wait` it takes as long as that, so give the
+        client the time; what learnt nothing is then Refused.
+        """
+        return self._done(_refresh(full, wait))
+
+    def rollback(self, to: str | None = None) -> Restored:
+        """Goes back to the version before, or to the one that is named."""
+        return self._done(_rollback(to))
+
+    def keys(self) -> tuple[Key, ...]:
+        """Names, rights and times of the keys."""
+        return self._done(_keys())
+
+    def make_key(self, name: str, role: str, groups: Sequence[str] = (), until: float | None = None) -> str:
+        """A new key: `role` read, write or admin, confined to `groups` of routes and to a time; it is shown this once."""
+        return self._done(_make_key(name, role, groups, until))
+
+    def rotate_key(self, name: str, grace_seconds: float = 0.0) -> str:
+        """A new key in place of an old one, which stays good for so long."""
+        return self._done(_rotate_key(name, grace_seconds))
+
+    def drop_key(self, name: str) -> None:
+        """The key opens nothing from now on."""
+        self._done(_drop_key(name))
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All experiments, without the course of their differences."""
+        return self._done(_experiments())
+
+    def experiment(self, name: str) -> Experiment:
+        """What an experiment has found; it holds however often one looks."""
+        return self._done(_experiment(name))
+
+    def begin_experiment(self, **wishes: Unpack[ExperimentWishes]) -> Experiment:
+        """Begins an experiment: people get their arms from the next request on, and keep them."""
+        return self._done(_begin_experiment(wishes))
+
+    def share_experiment(self, name: str, shares: Mapping[str, float], traffic: float = 1.0) -> Experiment:
+        """Other shares by arm from now on; nobody moves but to an arm that has grown."""
+        return self._done(_experiment(name, "/shares", {"shares": dict(shares), "traffic": traffic}))
+
+    def stop_experiment(self, name: str, keep: str | None = None) -> Experiment:
+        """Ends an experiment; from now on everybody gets the arm `keep`, or what the recipe says."""
+        return self._done(_experiment(name, "/stop", {"keep": keep}))
+
+    def bandits(self) -> tuple[Bandit, ...]:
+        """All bandits, and what they have learnt."""
+        return self._done(_bandits())
+
+    def bandit(self, name: str) -> Bandit:
+        """What a bandit has learnt."""
+        return self._done(_bandit(name))
+
+    def put_bandit(self, **wishes: Unpack[BanditWishes]) -> Bandit:
+        """Begins a bandit, or changes one: what is known of its arms stays."""
+        return self._done(_put_bandit(wishes))
+
+    def drop_bandit(self, name: str) -> None:
+        """Ends a bandit; the journal keeps what it showed."""
+        self._done(_drop_bandit(name))
+
     def _done(self, call: _Call[T]) -> T:
         for left in reversed(range(self._tries)):
             try:
                 answer = self._http.request(call.method, call.path, **call.sent())
             except _httpx().TransportError as error:
-                if not left:
+                if not left or call.once:
                     raise Refused(0, f"{self._http.base_url} cannot be reached: {error}") from None
                 time.sleep(1.0)
                 continue
@@ -511,12 +779,78 @@ class AsyncClient:
         """The snapshot that answers now."""
         return await self._done(_version())
 
+    async def models(self) -> Models:
+        """The versions of the run: which answers, which there were, why one was refused."""
+        return await self._done(_models())
+
+    async def refresh(self, *, full: bool = False, wait: bool = False) -> Learnt:
+        """Learns the next version: the models go on, or all anew (`full`). With `wait` it takes as long as that, so give the
+        client the time; what learnt nothing is then Refused.
+        """
+        return await self._done(_refresh(full, wait))
+
+    async def rollback(self, to: str | None = None) -> Restored:
+        """Goes back to the version before, or to the one that is named."""
+        return await self._done(_rollback(to))
+
+    async def keys(self) -> tuple[Key, ...]:
+        """Names, rights and times of the keys."""
+        return await self._done(_keys())
+
+    async def make_key(self, name: str, role: str, groups: Sequence[str] = (), until: float | None = None) -> str:
+        """A new key: `role` read, write or admin, confined to `groups` of routes and to a time; it is shown this once."""
+        return await self._done(_make_key(name, role, groups, until))
+
+    async def rotate_key(self, name: str, grace_seconds: float = 0.0) -> str:
+        """A new key in place of an old one, which stays good for so long."""
+        return await self._done(_rotate_key(name, grace_seconds))
+
+    async def drop_key(self, name: str) -> None:
+        """The key opens nothing from now on."""
+        await self._done(_drop_key(name))
+
+    async def experiments(self) -> tuple[Experiment, ...]:
+        """All experiments, without the course of their differences."""
+        return await self._done(_experiments())
+
+    async def experiment(self, name: str) -> Experiment:
+        """What an experiment has found; it holds however often one looks."""
+        return await self._done(_experiment(name))
+
+    async def begin_experiment(self, **wishes: Unpack[ExperimentWishes]) -> Experiment:
+        """Begins an experiment: people get their arms from the next request on, and keep them."""
+        return await self._done(_begin_experiment(wishes))
+
+    async def share_experiment(self, name: str, shares: Mapping[str, float], traffic: float = 1.0) -> Experiment:
+        """Other shares by arm from now on; nobody moves but to an arm that has grown."""
+        return await self._done(_experiment(name, "/shares", {"shares": dict(shares), "traffic": traffic}))
+
+    async def stop_experiment(self, name: str, keep: str | None = None) -> Experiment:
+        """Ends an experiment; from now on everybody gets the arm `keep`, or what the recipe says."""
+        return await self._done(_experiment(name, "/stop", {"keep": keep}))
+
+    async def bandits(self) -> tuple[Bandit, ...]:
+        """All bandits, and what they have learnt."""
+        return await self._done(_bandits())
+
+    async def bandit(self, name: str) -> Bandit:
+        """What a bandit has learnt."""
+        return await self._done(_bandit(name))
+
+    async def put_bandit(self, **wishes: Unpack[BanditWishes]) -> Bandit:
+        """Begins a bandit, or changes one: what is known of its arms stays."""
+        return await self._done(_put_bandit(wishes))
+
+    async def drop_bandit(self, name: str) -> None:
+        """Ends a bandit; the journal keeps what it showed."""
+        await self._done(_drop_bandit(name))
+
     async def _done(self, call: _Call[T]) -> T:
         for left in reversed(range(self._tries)):
             try:
                 answer = await self._http.request(call.method, call.path, **call.sent())
             except _httpx().TransportError as error:
-                if not left:
+                if not left or call.once:
                     raise Refused(0, f"{self._http.base_url} cannot be reached: {error}") from None
                 await asyncio.sleep(1.0)
                 continue

@@ -108,6 +108,76 @@ def test_wishes_pictures_and_rules_reach_the_service(kind: Any, server: Running)
     assert client.person(user)["learnt"] > 0
 
 
+def test_versions_are_told_learnt_and_gone_back_to(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key, timeout_seconds=120)
+    told = client.models()
+    assert (told.version, told.waiting, told.learning, told.held) == ("000001", 0, False, None)
+    assert [(one.name, one.why, one.kept) for one in told.versions] == [("000001", "train", True)]
+    item = server.service.engine.snapshot.catalog.ids[0]
+    client.observe([{"user": "ann", "item": item}] * 3)
+    learnt = client.refresh(full=True, wait=True)
+    assert learnt.state == "adopted", learnt
+    assert (learnt.version, learnt.reasons) == ("000002", ())
+    assert client.rollback().restores == "000001"
+    assert client.models().held is not None
+    assert client.refresh().state == "begun"
+    assert client.rollback(to="000002").version == client.version()
+    with pytest.raises(Refused, match="999999"):
+        client.rollback(to="999999")
+
+
+def test_keys_are_made_told_and_dropped(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key)
+    key = client.make_key("shop", "write", ["events", "items"])
+    assert kind(server.url, key).observe({"user": "a", "item": "b"}) == [1]
+    with pytest.raises(Refused, match="403: this key"):
+        kind(server.url, key).keys()
+    told = client.keys()
+    assert [(one.name, one.role, one.groups, one.until) for one in told] == [
+        ("shop", "write", ("events", "items"), None)
+    ]
+    with pytest.raises(Refused, match="409: a key named"):
+        client.make_key("shop", "read")
+    other = client.rotate_key("shop", 60)
+    assert other != key
+    assert kind(server.url, other).observe({"user": "a", "item": "b"}) == [2]
+    client.drop_key("shop")
+    assert client.keys() == ()
+
+
+def test_experiments_and_bandits_are_begun_told_and_ended(kind: Any, server: Running) -> None:
+    client = kind(server.url, server.key)
+    arms = [{"name": "as-now"}, {"name": "more", "wishes": {"diversity": 0.4}}]
+    assert client.begin_experiment(name="variety", arms=arms, window_seconds=60).control == "as-now"
+    shown = client.recommend(user="ann", k=3)
+    client.observe({"user": "ann", "item": shown.items[0].item, "kind": "buy", "recommendation": shown.id})
+    assert client.share_experiment("variety", {"as-now": 3, "more": 1}, 0.5).traffic == 0.5
+    assert [one.name for one in client.experiments()] == ["variety"]
+    assert client.experiment("variety").ended is None
+    ended = client.stop_experiment("variety", "as-now")
+    assert (ended.kept, ended.why) == ("as-now", "stopped")
+    assert client.put_bandit(name="from", arms=arms, least=0.1).kind == "beta"
+    assert [arm["name"] for arm in client.bandit("from").arms] == ["as-now", "more"]
+    assert [one.name for one in client.bandits()] == ["from"]
+    client.drop_bandit("from")
+    with pytest.raises(Refused, match="404: no bandit 'from'"):
+        client.bandit("from")
+
+
+def test_what_sent_twice_would_do_something_else_is_sent_once(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        raise httpx.ReadError("the answer was lost")
+
+    for name in ("Client", "AsyncClient"):
+        monkeypatch.setattr(httpx, name, partial(getattr(httpx, name), transport=httpx.MockTransport(answer)))
+    with pytest.raises(Refused, match="cannot be reached"):
+        kind("http://there").rollback()
+    assert asked == ["/v1/models/rollback"]
+
+
 def test_every_call_is_there_for_both() -> None:
     named = [{name for name in vars(kind) if not name.startswith("_")} for kind in (Client, AsyncClient)]
     assert named[0] == named[1]
