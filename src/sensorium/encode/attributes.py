@@ -18,6 +18,7 @@ DAY = 86_400.0
 YEAR = 365.2425 * DAY
 DATE_WORDS = ("date", "time", "released", "published", "created", "updated", "born", "birth")
 DATE_PARTS = 4  # years, how recent, and the season as a point on a circle
+LARGEST = 1e30  # a number beyond it counts as that: their squares, and 32 bits, hold no more
 BETWEEN = "\x1f"  # between a field and its value in the vocabulary
 
 
@@ -61,8 +62,8 @@ class AttributeEncoder:
             for name, value in row.items():
                 if isinstance(value, str | tuple):
                     counts.update({name + BETWEEN + word for word in _words(value)})
-                elif np.isfinite(value):
-                    seen.setdefault(name, []).append(float(value))
+                elif (number := _number(value)) is not None:
+                    seen.setdefault(name, []).append(number)
         names = sorted(seen)[: settings.size // DATE_PARTS]
         dates = tuple(name for name in names if _is_date(name, np.asarray(seen[name])))
         numbers = tuple(name for name in names if name not in dates)
@@ -91,6 +92,7 @@ class AttributeEncoder:
         words = [*self.numbers, *map(str, self.logarithmic), *self.dates, *map(repr, self.newest), *self.vocabulary]
         return f"attributes/1:{digest(*arrays, *words)}"
 
+    @np.errstate(over="ignore")  # what lies that far out is cut off at the end
     def encode(self, contents: Sequence[Content]) -> Floats:
         out = np.zeros((len(contents), self.size), np.float32)
         first = len(self.numbers) + DATE_PARTS * len(self.dates)
@@ -132,7 +134,7 @@ def _values(content: Content) -> Mapping[str, Attribute]:
 def _number(value: Attribute | None) -> float | None:
     if value is None or isinstance(value, str | tuple):
         return None
-    return float(value) if np.isfinite(value) else None
+    return min(max(float(value), -LARGEST), LARGEST) if np.isfinite(value) else None
 
 
 def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
