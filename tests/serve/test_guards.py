@@ -236,6 +236,11 @@ def test_without_keys_no_web_page_gets_in_by_another_name(keys: dict[str, Keys])
         assert (await client.get("/v1/users/7", headers={"Host": "localhost:9"})).status_code == 200
         assert (await client.get("/v1/users/7", headers={"Host": "rebound.evil.example:8087"})).status_code == 403
         assert (await client.post("/v1/recommend", headers={"Origin": "https://evil.example"})).status_code == 403
+        assert (await client.post("/v1/recommend", headers={"Origin": "http://127.0.0.1:9"})).status_code == 403
+        own = {"Origin": "http://127.0.0.1:8087"}  # the page at /docs
+        assert (await client.post("/v1/recommend", headers=own)).status_code == 200
+        rebound = {"Origin": "http://evil.example:8087", "Host": "evil.example:8087"}
+        assert (await client.post("/v1/recommend", headers=rebound)).status_code == 403
 
     talk(guards(keys, first="", only="a", hosts=LOOPBACK), words)
 

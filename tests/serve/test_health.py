@@ -54,6 +54,15 @@ def test_it_is_live_at_once_and_ready_when_it_has_caught_up(
         until(lambda: "early" in server.service.engine.snapshot.catalog.ids)  # and was not missed
 
 
+def test_whoever_looks_may_ask_for_the_head_alone(server: Running) -> None:
+    until(lambda: ready(server.url).status_code == 200)
+    for path in ("/health/live", "/health/ready", "/api/health/live"):
+        answer, whole = httpx.head(server.url + path), httpx.get(server.url + path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(whole.content))
+    assert httpx.head(f"{server.url}/v1/models", headers={"X-API-Key": server.key}).status_code == 405
+
+
 def test_detail_is_for_keys(server: Running) -> None:
     until(lambda: ready(server.url).status_code == 200)
     assert ready(server.url).json() == ready(server.url, "wrong key").json() == {"ready": True}

@@ -17,7 +17,18 @@ from starlette.exceptions import HTTPException
 
 from sensorium.errors import DataError, RecipeError, SensoriumError, SnapshotError, UnknownId
 from sensorium.feedback.store import Taken
-from sensorium.serve import answers, events, experiments, gorse, models, native, operations, standing, uploads
+from sensorium.serve import (
+    answers,
+    described,
+    events,
+    experiments,
+    gorse,
+    models,
+    native,
+    operations,
+    standing,
+    uploads,
+)
 from sensorium.serve.guards import LOOPBACK, OPEN, Forbidden, Guards
 from sensorium.serve.keys import Conflict
 from sensorium.serve.lean import Application
@@ -39,6 +50,7 @@ ROUTES: Sequence[tuple[Callable[[Service], APIRouter], Mapping[tuple[str, str], 
     (operations.operations, operations.ROLES),
     (models.models, models.ROLES),
     (experiments.experiments, experiments.ROLES),
+    (described.described, {}),
 )
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?")
 
@@ -140,7 +152,7 @@ def _shortened(service: Service) -> Short:
 def _routed(service: Service) -> FastAPI:
     """The routes of one run."""
     app = Application(
-        title="Sensorium", version="1", redoc_url=None,
+        title="Sensorium", version="1", docs_url=None, redoc_url=None,
         description="Recommendations from text, pictures, sound, video and what people did.",
     )  # fmt: skip
     routers = [routes(service) for routes, _ in ROUTES]
@@ -186,9 +198,9 @@ def _routed(service: Service) -> FastAPI:
     return app
 
 
-def _with_keys(described: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _with_keys(openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The description with the key that every route but health wants, so that clients made of it send one."""
-    told = described()
+    told = openapi()
     told.setdefault("components", {})["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}, "bearer": {"type": "http", "scheme": "bearer"},
     }  # fmt: skip

@@ -21,8 +21,18 @@ from sensorium.serve.paths import segmented
 from sensorium.serve.tenants import Tenants
 from sensorium.stages import listened, mark, unheard
 
-OPEN = frozenset(("/health/live", "/health/ready", "/api/health/live", "/api/health/ready"))  # routes that need no key
-COMMON = OPEN | {"/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}  # and those that are of no run
+OPEN = frozenset(  # routes that need no key
+    (
+        "/health/live",
+        "/health/ready",
+        "/api/health/live",
+        "/api/health/ready",
+        "/docs",
+        "/docs/page.css",
+        "/docs/page.js",
+    )
+)
+COMMON = OPEN | {"/metrics", "/openapi.json"}  # and those that are of no run
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":\d+$")
@@ -34,11 +44,7 @@ _HARDENED = (
     (b"cache-control", b"no-store"),
 )
 _CLOSED = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_PAGE = (  # the page at /docs brings its program from where FastAPI keeps it
-    b"content-security-policy",
-    b"default-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
-    b"https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'",
-)
+_PAGE = (b"content-security-policy", b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -75,9 +81,13 @@ class Guards:
             await send({"type": "websocket.close", "code": 1008})
             return
         begin = perf_counter()
+        head = scope["method"] == "HEAD" and scope["path"] in OPEN  # as whoever looks whether it lives may ask
+        if head:
+            scope = {**scope, "method": "GET"}
         segmented(scope)
         headers = dict(scope["headers"])
         sent = Sent(send, self._headers(scope, headers))
+        sent.bodiless = head
         marks, token = listened()
         told = Told()
         self.tenants.pending += 1
@@ -147,8 +157,9 @@ class Guards:
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts and _PORT.sub("", host) not in self.hosts:
             raise Refusal(403, f"without a key the service answers under {', '.join(sorted(self.hosts))} alone")
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1") not in self.origins:
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        own = bool(self.hosts) and origin in (f"http://{host}", f"https://{host}")  # the page at /docs
+        if origin and not own and origin not in self.origins:
             raise Refusal(403, "without a key the service answers no web page (--cors-origin)")
         return LOCAL
 
@@ -238,11 +249,11 @@ class Told:
 class Sent:
     """Sends an answer with what every answer carries, unless its body's refusal is to be told in its place."""
 
-    __slots__ = ("body", "done", "headers", "send", "status")
+    __slots__ = ("bodiless", "body", "done", "headers", "send", "status")
 
     def __init__(self, send: Any, headers: list[tuple[bytes, bytes]]) -> None:
         self.send, self.headers = send, headers
-        self.status, self.done = 0, False
+        self.status, self.done, self.bodiless = 0, False, False
         self.body: Bounded | None = None
 
     @property
@@ -267,6 +278,8 @@ class Sent:
             mark("encode")
             self.status = message["status"]
             message = {**message, "headers": [*message["headers"], *self.headers]}
+        elif self.bodiless:
+            message = {**message, "body": b""}
         await self.send(message)
 
     async def refused(self, refusal: Refusal) -> None:
