@@ -85,6 +85,7 @@ def serve(
     from sensorium.serve.run import run
     from sensorium.serve.tenants import named
     from sensorium.serve.traces import address
+    from sensorium.serve.workers import netloc
 
     schedule = Schedule(learn_every, learn_after, learn_all_every)
     folders = named(runs or [], tenants)
@@ -93,8 +94,10 @@ def serve(
     if len(folders) > 1 and "{run}" not in os.environ.get("SENSORIUM_STORE", "{run}"):
         raise RecipeError("--store: several runs need a store each; write {run} where their names belong")
     if workers > 1:
+        from sensorium.serve.logs import listen
         from sensorium.serve.workers import supervised
 
+        listen(log_level)
         print(f"serving {', '.join(folders)} by {workers} processes  (stop with Ctrl-C)", flush=True)
         sys.exit(supervised(sys.argv[1:], workers, grace_seconds=grace))
     if worker_of:
@@ -114,7 +117,7 @@ def serve(
         origins=tuple(cors_origin or ()), grace_seconds=grace, log_level=log_level, traces=traces or address(os.environ), insecure=insecure, shared=worker_of > 0,
         schedule=schedule,
     )  # fmt: skip
-    where = f"https://{host}:{tls_port}" if certificate else f"http://{host}:{port}"
+    where = f"https://{netloc(host, tls_port)}" if certificate else f"http://{netloc(host, port)}"
     told = "" if worker_of else f"serving {', '.join(folders)} on {where}  (docs: /docs; stop with Ctrl-C)"
     run(folders, serving, cache=cache, first_key=first, told=told)
 

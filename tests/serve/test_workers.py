@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -36,12 +37,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(run: Path, cache: Path, *words: str) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
+def served(
+    run: Path, cache: Path, *words: str, log: Path = Path(os.devnull)
+) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
     """A service as the command line starts it, once it is ready."""
     port = free_port()
     environment = {**os.environ, "SENSORIUM_API_KEY": KEY, "SENSORIUM_CACHE": str(cache)}
     command = [sys.executable, "-m", "sensorium", "serve", str(run), "--port", str(port), *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    with (
+        log.open("w") as err,
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=err) as process,
+    ):
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": KEY}, timeout=30) as client:
                 until = time.monotonic() + 60
@@ -98,8 +104,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_workers_share_a_port_and_one_that_dies_is_started_again(run: Path, world: Path) -> None:
-    with served(run, world / "cache", "--workers", "2") as (client, process):
+def test_workers_share_a_port_and_one_that_dies_is_told_and_started_again(
+    run: Path, world: Path, tmp_path: Path
+) -> None:
+    with served(run, world / "cache", "--workers", "2", log=tmp_path / "log") as (client, process):
         url, headers = str(client.base_url), {"X-API-Key": KEY}
         first = children(process)
         assert len(first) == 2
@@ -114,6 +122,9 @@ def test_workers_share_a_port_and_one_that_dies_is_started_again(run: Path, worl
                 continue
             stored += answer.status_code == 200
             assert answer.json()["positions"] == [stored]
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        ended = [line for line in lines if line["event"] == "a worker ended"]
+        assert [(line["pid"], line["signal"], line["level"]) for line in ended] == [(first[0], "SIGKILL", "warning")]
         last = children(process)
         process.kill()  # whoever started them is gone: they go, too
         process.wait()

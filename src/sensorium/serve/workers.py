@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -17,8 +18,10 @@ import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 from sensorium.errors import RecipeError
+from sensorium.serve.logs import tell
 
 PAUSES = (1.0, 30.0)  # before one is started again: the first, doubled each time it ends early, and the longest
 SPARE_SECONDS = 30.0  # beyond the grace, before a process is killed
@@ -29,6 +32,7 @@ END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 def supervised(words: Sequence[str], number: int, *, grace_seconds: float = 30.0) -> int:
     """Runs so many processes with these words until told to stop; returns the exit code. Each has the grace to finish.
+    One that ends by itself is told in one line of the log, with its status or the signal.
 
     **Raises** RecipeError where one ends by itself when it was never killed: it has said why.
     """
@@ -55,6 +59,7 @@ def supervised(words: Sequence[str], number: int, *, grace_seconds: float = 30.0
                 if process.returncode > 0 and place in first:  # not killed: it cannot be started at all
                     raise RecipeError(f"a worker ended with {process.returncode} by itself; it said why")
                 if place not in again:
+                    tell("a worker ended", logging.WARNING, pid=process.pid, **_how(process.returncode))
                     pauses[place] = min(2 * pauses[place], PAUSES[1]) if now - begun < PAUSES[1] else PAUSES[0]
                     again[place] = now + pauses[place] / 2
                 elif now >= again[place]:
@@ -64,6 +69,15 @@ def supervised(words: Sequence[str], number: int, *, grace_seconds: float = 30.0
     finally:
         _ended([process for process, _ in started], grace_seconds + SPARE_SECONDS)
     return 0
+
+
+def _how(code: int) -> dict[str, Any]:
+    """How a process ended: with a status, or by a signal."""
+    if code >= 0:
+        return {"status": code}
+    with contextlib.suppress(ValueError):  # a signal without a name
+        return {"signal": signal.Signals(-code).name}
+    return {"signal": -code}
 
 
 def _ended(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
@@ -93,4 +107,13 @@ def bound(host: str, port: int, *, shared: bool) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS, reuse_port=shared)
     except (OSError, UnicodeError, ValueError) as error:
         why = getattr(error, "strerror", "") or error
-        raise RecipeError(f"{host}:{port} cannot be listened on ({why})") from None
+        raise RecipeError(f"{netloc(host, port)} cannot be listened on ({why})") from None
+
+
+def netloc(host: str, port: int) -> str:
+    """A host and its port as they are written together.
+
+    >>> netloc("127.0.0.1", 8087), netloc("::", 8087)
+    ('127.0.0.1:8087', '[::]:8087')
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
