@@ -14,6 +14,7 @@ from sensorium.adapt.bandit import Bandit
 from sensorium.adapt.definition import Arm
 from sensorium.adapt.experiment import Experiment, Shares
 from sensorium.adapt.exposure import JOURNAL
+from sensorium.adapt.figures import told
 from sensorium.errors import RecipeError, UnknownId
 from sensorium.feedback.log import Log
 
@@ -224,6 +225,51 @@ def test_one_person_counts_once_by_the_first_arm(opened: Callable[[], Adaptive],
     one.turn()
     assert one.experiment("test").counted == {"plain": 1, "bold": 0}
     assert one.experiment("test").sums == {"plain": 1.0, "bold": 0.0}
+
+
+def test_whoever_is_within_the_window_is_shown_as_waiting(opened: Callable[[], Adaptive], clock: Clock) -> None:
+    one = opened()
+    one.define(experiment(clock))
+    lived(one, clock, 3, lambda arm: 1.0, "test")
+    lived(one, clock, 3, lambda arm: 1.0, "test")  # the same three again
+    one.turn()
+    found = told(one.experiment("test"))
+    assert (found["waiting"], sum(arm["people"] for arm in found["arms"])) == (3, 0)
+    again = opened()  # as after a kill
+    assert told(again.experiment("test"))["waiting"] == 3
+    clock.now += 100
+    one.turn()  # their windows are over, their horizon is not
+    assert told(one.experiment("test"))["waiting"] == 3
+    one.forget("u0")
+    clock.now += 1000
+    one.turn()
+    found = told(one.experiment("test"))
+    assert (found["waiting"], sum(arm["people"] for arm in found["arms"])) == (0, 3)
+    assert one.experiment("test").pending == {}
+
+
+def test_a_long_window_of_another_delays_nobody(opened: Callable[[], Adaptive], clock: Clock) -> None:
+    one = opened()
+    one.define(experiment(clock, horizon_seconds=60.0))
+    arms = (PLAIN, Arm("whole", {"repeat": True}))
+    long = {"name": "month", "arms": arms, "shares": (Shares(clock.now, {"plain": 1.0, "whole": 1.0}),)}
+    one.define(experiment(clock, **long, window_seconds=30 * 86400.0, horizon_seconds=30 * 86400.0))
+    one.define(bandit(name="own", arms=(PLAIN, Arm("known", {"exploration": 0.1})), window_seconds=5.0))
+    lived(one, clock, 40, lambda arm: 0.5, "test")
+    clock.now += 200
+    one.turn()
+    assert sum(one.experiment("test").counted.values()) == 40
+    assert sum(one.bandit("own").shown) == 40
+    assert told(one.experiment("month"))["waiting"] == 40
+    rewards = sum(one.experiment("test").sums.values())
+    one._checkpoint()
+    one = opened()  # nothing that is settled is learnt again
+    clock.now += 61 * 86400
+    one.turn()
+    assert (sum(one.experiment("test").counted.values()), sum(one.experiment("test").sums.values())) == (40, rewards)
+    assert sum(one.bandit("own").shown) == 40
+    assert sum(one.experiment("month").counted.values()) == 40
+    assert sum(one.experiment("month").sums.values()) == rewards > 0
 
 
 def test_who_says_it_themselves_takes_no_part(opened: Callable[[], Adaptive]) -> None:

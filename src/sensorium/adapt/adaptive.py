@@ -236,6 +236,8 @@ class Adaptive:
             kept = [note for note in (self._queue.popleft() for _ in range(len(self._queue))) if note.user != user]
             self._queue.extendleft(reversed(kept))
             self._window.forget(user)
+            for measured in self._known.experiments.values():
+                measured.forget(user)
 
     def _absorb(self, note: Note) -> float:
         """Takes a line in; returns when something was shown, 0 for what was done: its time is the client's to say."""
@@ -243,29 +245,31 @@ class Adaptive:
         if isinstance(seen, Act):
             self._window.act(seen)
             return 0.0
-        windows = [self._windows[name] for name in seen.chosen if name in self._windows]
-        if windows and seen.time + max(windows) > self._settled:
-            self._window.show(seen, max(windows))
+        windows = {name: self._windows[name] for name in seen.chosen if name in self._windows}
+        open_still = {name: seconds for name, seconds in windows.items() if seen.time + seconds > self._settled}
+        if self._window.show(seen, open_still):
+            for name in open_still:
+                if (measured := self._known.experiments.get(name)) is not None:
+                    measured.shown(seen)
         return seen.time
 
     def _settle(self, until: float) -> None:
         told = set()
-        for outcome in self._window.settled(until):
+        for name, due, outcome in self._window.settled(until):
             exposure = outcome.exposure
-            for name, (arm, _) in exposure.chosen.items():
-                if (learnt := self._known.bandits.get(name)) is not None:
-                    names = [one.name for one in learnt.bandit.arms]
-                    if arm in names:
-                        reward = outcome.reward(learnt.bandit)
-                        told.add(name)
-                        learnt.update(names.index(arm), reward, outcome.due, exposure.context)
-                elif (measured := self._known.experiments.get(name)) is not None and arm in measured.counted:
-                    measured.add(outcome)
+            arm, _ = exposure.chosen[name]
+            if (learnt := self._known.bandits.get(name)) is not None:
+                names = [one.name for one in learnt.bandit.arms]
+                if arm in names:
+                    told.add(name)
+                    learnt.update(names.index(arm), outcome.reward(learnt.bandit), due, exposure.context)
+            elif (measured := self._known.experiments.get(name)) is not None and arm in measured.counted:
+                measured.add(outcome)
         for name in told:
             self._known.bandits[name].draw()
-        longest = max(self._windows.values(), default=0.0)
         for measured in self._known.experiments.values():
-            measured.close(until - longest - measured.experiment.horizon_seconds)
+            tried = measured.experiment  # whose answers are settled up to its own window, however long others' are
+            measured.close(until - tried.window_seconds - tried.horizon_seconds)
         self._settled = max(self._settled, until)
 
     def _decide(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sensorium.adapt.assign import assigned, mark
 from sensorium.adapt.definition import Tried
-from sensorium.adapt.exposure import Outcome
+from sensorium.adapt.exposure import Exposure, Outcome
 from sensorium.adapt.sequential import Difference, Segment, mismatch
 from sensorium.errors import RecipeError
 from sensorium.settings import within
@@ -92,6 +92,9 @@ class Measured:
     lower: dict[str, float] = field(default_factory=dict)
     upper: dict[str, float] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
+    pending: dict[int, int] = field(
+        default_factory=dict
+    )  # mark → answers whose window is open; the journal tells it again
     open: dict[int, list[Any]] = field(default_factory=dict)  # mark → [arm, share, first time, reward]
     seen: set[int] = field(default_factory=set)  # marks of people whose outcome was counted
     evidence: float = 0.0  # the most that was ever seen against the shares
@@ -109,11 +112,29 @@ class Measured:
             self.lower.setdefault(name, -1.0)
             self.upper.setdefault(name, 1.0)
 
+    @property
+    def waiting(self) -> int:
+        """People who are not counted yet: within the window of an answer, or within their horizon."""
+        return len(set(self.open) | (set(self.pending) - self.seen))
+
+    def shown(self, exposure: Exposure) -> None:
+        """An answer whose window is open."""
+        person = mark(exposure.unit, self.experiment.salt)
+        self.pending[person] = self.pending.get(person, 0) + 1
+
+    def forget(self, user: str) -> None:
+        """Open answers to a person are no longer waited for."""
+        self.pending.pop(mark(user, self.experiment.salt), None)
+
     def add(self, outcome: Outcome) -> None:
         """A settled answer; the first of a person opens their horizon, whatever arm they are moved to later."""
         chosen, when = outcome.exposure.chosen[self.experiment.name], outcome.exposure.time
         self.close(when - self.experiment.horizon_seconds)
         person = mark(outcome.exposure.unit, self.experiment.salt)
+        if self.pending.get(person, 0) > 1:
+            self.pending[person] -= 1
+        else:
+            self.pending.pop(person, None)
         if person in self.seen:
             return
         theirs = self.open.get(person)

@@ -72,11 +72,14 @@ def read(note: Note) -> Exposure | Act:
 
 @dataclass
 class Outcome:
-    """An answer with what was done with its items within its window: (item, kind) → when first."""
+    """An answer with what was done with its items within its window: (item, kind) → when first. `due` is when the longest
+    window of whatever was tried with it is over, `left` how many windows are open.
+    """
 
     exposure: Exposure
     due: float
     acts: dict[tuple[str, str], float] = field(default_factory=dict)
+    left: int = 1
 
     def reward(self, tried: Tried) -> float:
         """In [0, 1], by the goal and the window of whoever asks; the same event twice counts once."""
@@ -97,20 +100,24 @@ class Window:
     def __init__(self) -> None:
         self.open: dict[str, Outcome] = {}
         self.of_user: dict[str, list[str]] = {}
-        self._due: list[tuple[float, int, str]] = []
+        self._due: list[tuple[float, int, str, str]] = []  # when, the answer's position and id, for which experiment
 
     def __len__(self) -> int:
         return len(self.open)
 
-    def show(self, exposure: Exposure, window_seconds: float) -> None:
-        """One more answer; an id that is open already is the same answer."""
-        if exposure.id in self.open:
-            return
-        due = exposure.time + window_seconds
-        self.open[exposure.id] = Outcome(exposure, due)
-        heapq.heappush(self._due, (due, exposure.position, exposure.id))
+    def show(self, exposure: Exposure, windows: Mapping[str, float]) -> bool:
+        """Whether this is one more answer; an id that is open already is the same answer. `windows`: the seconds of each
+        experiment or bandit that it is to be settled for, each at its own time.
+        """
+        if exposure.id in self.open or not windows:
+            return False
+        longest = exposure.time + max(windows.values())
+        self.open[exposure.id] = Outcome(exposure, longest, left=len(windows))
+        for name, seconds in windows.items():
+            heapq.heappush(self._due, (exposure.time + seconds, exposure.position, exposure.id, name))
         if exposure.user is not None:
             self.of_user.setdefault(exposure.user, []).append(exposure.id)
+        return True
 
     def act(self, act: Act) -> bool:
         """Whether the act belongs to an open answer; it is noted there if it came within its window."""
@@ -124,17 +131,23 @@ class Window:
             return True
         return False
 
-    def settled(self, until: float) -> Iterator[Outcome]:
-        """Those whose time was over at `until`, in the order in which it ended."""
-        while self._due and (self._due[0][0] <= until or len(self._due) > OPEN):
-            _, _, name = heapq.heappop(self._due)
-            done = self.open.pop(name)
-            if (user := done.exposure.user) is not None:
-                theirs = self.of_user[user]
-                theirs.remove(name)
-                if not theirs:
-                    del self.of_user[user]
-            yield done
+    def settled(self, until: float) -> Iterator[tuple[str, float, Outcome]]:
+        """Those whose time was over at `until`, in the order in which it ended: for which experiment, when, and what."""
+        while self._due and (self._due[0][0] <= until or len(self.open) > OPEN):
+            due, _, id, name = heapq.heappop(self._due)
+            done = self.open[id]
+            done.left -= 1
+            if not done.left:
+                self._close(id, done)
+            yield name, due, done
+
+    def _close(self, id: str, done: Outcome) -> None:
+        del self.open[id]
+        if (user := done.exposure.user) is not None:
+            theirs = self.of_user[user]
+            theirs.remove(id)
+            if not theirs:
+                del self.of_user[user]
 
     def forget(self, user: str) -> None:
         """Answers to a person are open no longer."""
@@ -163,7 +176,9 @@ def outcomes(notes: Iterable[Note], tried: Tried, until: float) -> Iterator[Outc
         if isinstance(seen, Act):
             window.act(seen)
         elif tried.name in seen.chosen:
-            window.show(seen, tried.window_seconds)
+            window.show(seen, {tried.name: tried.window_seconds})
             if len(window) % 1024 == 0:
-                yield from window.settled(seen.time - 60.0)  # notes may stand a little out of order
-    yield from window.settled(until)
+                for _, _, outcome in window.settled(seen.time - 60.0):  # notes may stand a little out of order
+                    yield outcome
+    for _, _, outcome in window.settled(until):
+        yield outcome

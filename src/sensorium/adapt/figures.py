@@ -28,7 +28,7 @@ def told(measured: Measured, plot: bool = True) -> dict[str, Any]:
         "alpha": experiment.alpha, "goal": experiment.goal, "least_effect": experiment.least_effect,
         "horizon_seconds": experiment.horizon_seconds, "window_seconds": experiment.window_seconds,
         "began": experiment.shares[0].since, "ended": experiment.ended, "why": experiment.why, "kept": experiment.kept,
-        "waiting": len(measured.open), "verdict": None if verdict is None else {"is": verdict[0], "arm": verdict[1]},
+        "waiting": measured.waiting, "verdict": None if verdict is None else {"is": verdict[0], "arm": verdict[1]},
         "mismatch": {"log_evidence": measured.evidence, "alarm": measured.evidence > MISMATCH, "from": math.exp(MISMATCH)},
     } | ({"plot": measured.trace} if plot else {})  # fmt: skip
 
