@@ -345,7 +345,7 @@ def _drawn(
         index, keep, query.k, crowd=crowd() if counts else tables.crowd,
     )  # fmt: skip
     if len(pool.rows) < query.k:
-        notes.append(f"only {len(pool.rows)} items come from {', '.join(query.sources)}: others are shown too")
+        notes.append(f"{', '.join(query.sources)}: only {len(pool.rows)} found, others are shown too")
     return pool
 
 
