@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -193,6 +194,38 @@ def test_what_is_wrong_is_told_in_one_line(trained: Path, tmp_path: Path, path: 
         answer = await client.post(path, json=body)
         assert 400 <= answer.status_code < 500
         assert "\n" not in answer.json()["error"]
+
+    asked(trained, tmp_path, talk)
+
+
+def test_whilst_all_is_learnt_anew_a_hidden_item_holds_up_no_other_request(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorium.live.EXACT_UP_TO", 10)  # so that answers are searched for by the loop
+
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        assert service.engine.live.searched
+        begun, ended = threading.Event(), threading.Event()
+
+        def learning() -> None:
+            with service.engine._held.turn():
+                begun.set()
+                ended.wait(30)
+
+        slow = asyncio.create_task(service.slow(learning))
+        await asyncio.to_thread(begun.wait, 10)
+        item = service.engine.snapshot.catalog.ids[0]
+        service.store.put("items", {item: {"item_id": item, "hidden": True}})  # as another process does
+        waiting = asyncio.create_task(best(client, k=50))
+        try:
+            assert (await asyncio.wait_for(client.get("/health/live"), 5)).status_code == 200
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            assert await asyncio.wait_for(best(client, k=50), 5)
+        finally:
+            ended.set()
+        assert item not in await asyncio.wait_for(waiting, 20)
+        await slow
 
     asked(trained, tmp_path, talk)
 

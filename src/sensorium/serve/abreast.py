@@ -23,12 +23,17 @@ class Abreast:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._change = 0
+        self._change, self._ruled = 0, -1
         folder = service.engine.folder
         self._current = None if folder is None else str(folder / "current")
         self._mark: tuple[int, int] | None = None
         self._seen: object = None  # what a look saw that took up all there was
         self._turn = threading.Lock()
+
+    def due(self) -> bool:
+        """Whether there is something new that nobody takes up yet. To do so may take as long as a training, behind which it waits:
+        it is nothing for the loop."""
+        return (self._marked(), self._service.store.last_change) != self._seen and not self._turn.locked()
 
     def look(self) -> None:
         """Takes up what is new. One request does it; the others meanwhile are answered with what there is, but for the
@@ -47,6 +52,13 @@ class Abreast:
             self._seen = seen
         finally:
             self._turn.release()
+
+    def rules(self) -> None:
+        """Takes up the standing rules alone, which waits for nobody."""
+        change = self._service.store.last_change
+        if change != self._ruled:
+            self._service.standing.now()
+            self._ruled = change
 
     def _marked(self) -> tuple[int, int] | None:
         """By what a version that was made current is told from the one before; None for a run in memory."""

@@ -204,7 +204,8 @@ class Service:
             wishes["seed"] = secrets.randbits(53)
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
         slow = any(map(wishes.get, SLOW))
-        if plan is None and self.engine.live.searched and not slow and (wishes.get("k") or 0) <= SHORT:
+        together = plan is None and self.engine.live.searched and not slow and (wishes.get("k") or 0) <= SHORT
+        if together and not self._abreast.due():
             ranking = await self._together.answer(wishes)
         else:
             ranking = await self.threaded(partial(ranked, **wishes))
@@ -216,10 +217,10 @@ class Service:
         return answer
 
     def _answers(self, asked: Sequence[Asked]) -> Several:
-        """Several answers on their way, upon what other processes did."""
+        """Several answers on their way, under the standing rules; what other processes did was taken up by a thread."""
         for _, context in asked:
             context.run(mark, "queue")
-        self._abreast.look()
+        self._abreast.rules()
         return self.engine.answers([(self.standing.joined(wishes), context) for wishes, context in asked])
 
     def ranked(self, **wishes: Any) -> Ranking:
