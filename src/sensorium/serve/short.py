@@ -60,7 +60,7 @@ class Short:
 def _json(headers: Any) -> bool:
     for name, value in headers:  # not by `any`, which takes thrice as long for so few
         if name == b"content-type":
-            return bool(value.startswith(b"application/json"))
+            return bool(value == b"application/json" or value.startswith(b"application/json;"))
     return False
 
 
