@@ -55,6 +55,13 @@ def test_a_value_of_a_strange_type_is_told_too(recipe: Recipe, tmp_path: Path) -
     assert list(failed) == ["nan"]
 
 
+def test_a_file_that_is_not_there_is_told_by_its_column(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, items=replace(recipe.items, image=("image",)))
+    lost = f"upload:{'0' * 32}.jpg"
+    _, failed = problems(recipe, tmp_path, {"item_id": "gone", "title": "", "kind": "g", "image": lost})
+    assert failed["gone"].split("; ")[0] == "image: no such file"
+
+
 def test_over_http_the_item_has_the_problem_until_it_is_mended(server: Running) -> None:
     def until(there: Any) -> None:
         begin = time.monotonic()

@@ -79,7 +79,8 @@ def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places
             items, report = read_items_with_report(table, recipe)
             for one in report.missing:
                 body = bodies[one.line - 1]
-                name = next((n for n, v in body.items() if isinstance(v, str) and one.path.endswith(v)), "media")
+                files = {n: str(body[n]).removeprefix(UPLOADED) for n in body if n in _of_media(recipe) and body[n]}
+                name = next((n for n, file in files.items() if one.path.endswith(file)), "media")
                 noted(failed, body["item_id"], f"{name}: no such file")
             for row_left in report.rejected:
                 noted(failed, bodies[row_left.line - 1]["item_id"], row_left.reason)
@@ -125,6 +126,12 @@ def _lost(body: Mapping[str, Any], items: Catalog, taken: Mapping[str, str]) -> 
             yield f"{name}: no vector of finite numbers, as long as those of other items"
 
 
+def _of_media(recipe: Recipe) -> set[str]:
+    """The columns that name files."""
+    things = recipe.items
+    return {*MEDIA_COLUMNS, *(name for names in (things.image, things.audio, things.video) for name in names or ())}
+
+
 def row(body: Mapping[str, Any], recipe: Recipe, places: Places) -> dict[str, Any]:
     """A document as a row of the recipe's table of items; what it does not state is empty."""
     things = recipe.items
@@ -133,7 +140,7 @@ def row(body: Mapping[str, Any], recipe: Recipe, places: Places) -> dict[str, An
     out: dict[str, Any] = {name: None for name in named if name}
     out |= {name: value for name, value in body.items() if name not in OURS}
     out[things.id or "item_id"] = body["item_id"]
-    for column in {*MEDIA_COLUMNS, *of_media} & set(out):
+    for column in _of_media(recipe) & set(out):
         if out[column]:
             out[column] = str(places.inside(str(out[column])))
     return out
