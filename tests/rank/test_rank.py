@@ -15,7 +15,8 @@ from sensorium.index.index import index_of
 from sensorium.models.model import Features
 from sensorium.rank.candidates import FOUND, candidates
 from sensorium.rank.explain import occluded
-from sensorium.rank.filters import allowed
+from sensorium.rank import filters
+from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.history import history_of
 from sensorium.rank.lookup import look_up
 from sensorium.rank.query import Query, parse_rule
@@ -41,6 +42,23 @@ NOBODY = Events.of([], [], users=0, items=4)
 def test_rules_keep_what_they_say(rule, kept):
     mask = allowed(4, look_up(CATALOG, NOBODY).columns, [parse_rule(rule)])
     assert "".join(CATALOG.ids.names(np.flatnonzero(mask))) == kept
+
+
+@pytest.mark.parametrize("room", [0, filters.MASK_BYTES])
+@pytest.mark.parametrize("order", [None, np.array([2, 0, 3, 1])])
+def test_kept_masks_say_what_rules_say_again_and_again(order, room, monkeypatch):
+    monkeypatch.setattr(filters, "MASK_BYTES", room)
+    columns = look_up(CATALOG, NOBODY).columns
+    masks = Masks(4, columns, hidden=[3], order=order)
+    for _ in range(2):
+        for lines in (["genres=comedy|horror"], ["genres!=Drama|Horror"], ["price<=20", "genres!=Horror"], []):
+            rules = [parse_rule(line) for line in lines]
+            wanted = allowed(4, columns, rules, without=[0, 3])
+            np.testing.assert_array_equal(masks.by_row(masks.allowed(rules, np.array([0, 0]))), wanted)
+            wanted[0] = True
+            np.testing.assert_array_equal(masks.by_row(masks.allowed(rules, np.array([0]), besides=[0])), wanted)
+    with pytest.raises(RecipeError, match=r"rule 'genres=drama\|Comdy': .* did you mean 'Comedy'"):
+        masks.allowed([parse_rule("genres=drama|Comdy")], np.zeros(0, np.int64))
 
 
 @pytest.mark.parametrize(

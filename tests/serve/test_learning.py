@@ -238,6 +238,9 @@ def test_one_that_is_given_up_or_left_to_another_process_is_a_conflict(asked) ->
     async def talk(client: httpx.AsyncClient, service: Service) -> None:
         waiting = asyncio.create_task(client.post("/v1/models/refresh", json={"wait": True, "full": True}))
         await until(lambda: service.learner._child is not None)
+        second = await client.post("/v1/models/refresh", json={"wait": True})
+        assert (second.status_code, "already" in second.json()["error"]) == (409, True)
+        assert (await client.post("/v1/models/refresh", json={})).json() == {"state": "busy"}
         service.learner.stop()
         answer = await waiting
         assert (answer.status_code, answer.json()["error"][:29]) == (409, "nothing was learnt: given up,")

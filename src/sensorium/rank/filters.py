@@ -70,7 +70,12 @@ class Masks:
         bits = self._known.get(rule)
         if bits is None:
             if len(rule.values) > 1:
-                bits = np.bitwise_or.reduce([self._kept(Rule(rule.attribute, "=", (one,))) for one in rule.values])
+                try:
+                    each = [self._kept(Rule(rule.attribute, "=", (one,))) for one in rule.values]
+                except RecipeError:  # what is wrong is told of the rule as it was asked
+                    fulfilled(rule, self.columns, self.items)
+                    raise
+                bits = np.bitwise_or.reduce(each)
                 bits = ~bits if rule.operator == "!=" else bits
                 if len(bits) * THOUSANDS > MASK_BYTES:
                     return bits

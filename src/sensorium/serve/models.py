@@ -92,9 +92,11 @@ def models(service: Service) -> APIRouter:
         """Learns the next version beside the one that answers; it answers once the gate lets it pass. Ends a hold.
 
         With `wait`: 200 where it was adopted or the gate refused it, 409 where it was given up (somebody was forgotten or
-        went back meanwhile, another process is learning), 500 where it failed.
+        went back meanwhile, this process or another is learning already), 500 where it failed.
         """
         if service.learner.busy:
+            if asked.wait:
+                return ready({"error": "nothing was learnt: this process is learning already"}, 409)
             return ready({"state": "busy"})
         task = asyncio.create_task(service.learner.learn(full=asked.full, asked=True))
         begun.add(task)

@@ -27,6 +27,7 @@ from sensorium.data.ids import Ids
 from sensorium.engine import Engine
 from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
+from sensorium.feedback.log import Log
 from sensorium.feedback.store import Document, Entry
 from sensorium.rank.query import Ranking, Why
 from sensorium.runs import UPLOADS
@@ -76,6 +77,7 @@ class Service:
         if self.engine.store is None:
             raise SensoriumError(f"{folder}: the run has no store")
         self.store = self.engine.store
+        self._local = isinstance(self.store, Log)
         self.keys = Keys(self.store, first_key)
         self.places = Places(Path(folder) / UPLOADS, media)
         self.fetch = fetch  # whether pictures are fetched by URL
@@ -204,8 +206,9 @@ class Service:
             wishes["seed"] = secrets.randbits(53)
         ranked = self.ranked if plan is None else partial(self.adaptive.answered, self.ranked, plan)
         slow = any(map(wishes.get, SLOW))
-        together = plan is None and self.engine.live.searched and not slow and (wishes.get("k") or 0) <= SHORT
-        if together and not self._abreast.due():
+        # A store on another machine may be slow to answer, which the loop must not wait for.
+        together = self._local and plan is None and self.engine.live.searched and not slow
+        if together and (wishes.get("k") or 0) <= SHORT and not self._abreast.due():
             ranking = await self._together.answer(wishes)
         else:
             ranking = await self.threaded(partial(ranked, **wishes))
