@@ -13,9 +13,9 @@ from sensorium.data.vectors import Vectors
 from sensorium.errors import RecipeError
 from sensorium.index.index import index_of
 from sensorium.models.model import Features
+from sensorium.rank import filters
 from sensorium.rank.candidates import FOUND, candidates
 from sensorium.rank.explain import occluded
-from sensorium.rank import filters
 from sensorium.rank.filters import Masks, allowed
 from sensorium.rank.history import history_of
 from sensorium.rank.lookup import look_up
