@@ -181,6 +181,11 @@ class _Column(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.lines.end)
 
+    def __iter__(self) -> Iterator[Any]:
+        for row in range(len(self)):  # nothing is kept, or looked for among what is
+            line = self.lines[row]
+            yield self.read(line[self.key]) if self.key in line else self.absent
+
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
