@@ -91,17 +91,16 @@ def test_several_are_answered_at_once_as_one_by_one_and_each_fails_alone(world, 
         {"user": people[2], "k": 5, "diversity": 0.5, "exclude": [engine.snapshot.catalog.ids[0]]},
     ]  # fmt: skip
     several = engine.answers([(wish, copy_context()) for wish in wishes])
-    while several.asking:
-        several.go_on(several.searched())
-    assert [type(one) for one in several.told if isinstance(one, Exception)] == [UnknownId, RecipeError]
-    for wish, told in zip(wishes, several.told, strict=True):
+    told_at_once = several.finished()
+    assert [type(one) for one in told_at_once if isinstance(one, Exception)] == [UnknownId, RecipeError]
+    for wish, told in zip(wishes, told_at_once, strict=True):
         if isinstance(told, Ranking):
             alone = engine.recommend(**wish)
             assert told.ids() == alone.ids()
             assert [one.score for one in told.items] == pytest.approx(
                 [one.score for one in alone.items], rel=1e-4, abs=1e-5
             )
-    assert several.told[8].ids() != several.told[0].ids()  # where one member counts alone
+    assert told_at_once[8].ids() != told_at_once[0].ids()  # where one member counts alone
 
 
 def test_a_person_is_not_shown_what_they_have_seen(engine):

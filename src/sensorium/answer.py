@@ -80,7 +80,7 @@ def answer(
     several = Several([(copy_context(), answering(
         snapshot, query, live, lookup=lookup, masks=masks, weights=weights, exact=exact, crowd=crowd
     ))])  # fmt: skip
-    return several.all()[0]
+    return several.one()
 
 
 class Several:
@@ -119,14 +119,18 @@ class Several:
             del self._asking[place]
             self._step(place, one)
 
-    def all(self) -> list[Ranking]:
-        """All answers. **Raises** what one failed with."""
+    def finished(self) -> list[Ranking | Exception]:
+        """All that is left, here and now, and what is told."""
         while self.asking:
             self.go_on(self.searched())
-        for one in self.told:
-            if isinstance(one, Exception):
-                raise one
-        return self.told  # type: ignore[return-value]
+        return self.told
+
+    def one(self) -> Ranking:
+        """The first answer. **Raises** what it failed with."""
+        first = self.finished()[0]
+        if isinstance(first, Exception):
+            raise first
+        return first
 
     def _step(self, place: int, found: Found | None) -> None:
         context, steps = self._some[place]

@@ -208,7 +208,7 @@ class Engine:
 
         An event that is dated into the future counts once its time has come.
         """
-        return self.answers([(query, copy_context())], exact=exact).all()[0]
+        return self.answers([(query, copy_context())], exact=exact).one()
 
     def answers(self, queries: Sequence[tuple[Query | Mapping[str, Any], Context]], *, exact: bool = False) -> Several:
         """The rankings for several queries, or for the wishes of `recommend`, on their way; each in its context, by which what

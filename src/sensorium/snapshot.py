@@ -182,9 +182,7 @@ class _Column(Sequence[Any]):
         return len(self.lines.end)
 
     def __iter__(self) -> Iterator[Any]:
-        for row in range(len(self)):  # nothing is kept, or looked for among what is
-            line = self.lines[row]
-            yield self.read(line[self.key]) if self.key in line else self.absent
+        return map(self._at, range(len(self)))  # nothing is kept, or looked for among what is
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
@@ -194,11 +192,14 @@ class _Column(Sequence[Any]):
         count = len(self.lines.end)
         if not -count <= row < count:
             raise IndexError(row)
-        line = self.lines[row % count]
-        value = self.read(line[self.key]) if self.key in line else self.absent
+        value = self._at(row % count)
         if len(self.kept) < self.most:
             self.kept[row] = value
         return value
+
+    def _at(self, row: int) -> Any:
+        line = self.lines[row]
+        return self.read(line[self.key]) if self.key in line else self.absent
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))

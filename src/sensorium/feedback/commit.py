@@ -8,9 +8,10 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from itertools import accumulate
+from typing import Any
 
 from sensorium.errors import SnapshotError
 from sensorium.feedback.store import Entry, Store, Taken, Unsettled
@@ -126,15 +127,16 @@ def _tell(answers: Sequence[tuple[Waiter, list[int] | Exception]]) -> None:
     of_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, list[int] | Exception]]] = {}
     for answer, outcome in answers:
         if isinstance(answer, Future):
-            _settle([(answer, outcome)])
+            settle([(answer, outcome)])
         else:
             of_loop.setdefault(answer.get_loop(), []).append((answer, outcome))
     for loop, theirs in of_loop.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, theirs)
+            loop.call_soon_threadsafe(settle, theirs)
 
 
-def _settle(answers: Sequence[tuple[Waiter, list[int] | Exception]]) -> None:
+def settle(answers: Iterable[tuple[Waiter | asyncio.Future[Any], Any]]) -> None:
+    """Gives each that waits, but for who hung up, its outcome or its error; on their loop."""
     for answer, outcome in answers:
         if answer.done():  # who hung up meanwhile
             continue

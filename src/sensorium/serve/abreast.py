@@ -42,7 +42,7 @@ class Abreast:
         seen = (mark, self._service.store.last_change)
         if seen == self._seen:
             return
-        self._service.standing.now()
+        self.rules()
         if not self._turn.acquire(blocking=False):
             return
         try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sensorium.answer import Several
 from sensorium.errors import SensoriumError
+from sensorium.feedback.commit import settle
 from sensorium.rank.query import Ranking
 from sensorium.stages import mark
 
@@ -65,10 +66,7 @@ class Together:
         if len(self._waiting) == 1 and self._free == THREADS and self._swift():
             some = [self._waiting.popleft()]
             with _telling(some):
-                several = self._begin([asked for asked, _ in some])
-                while several.asking:
-                    several.go_on(several.searched())
-                _tell(some, several.told)
+                _tell(some, self._begin([asked for asked, _ in some]).finished())
             return
         loop = asyncio.get_running_loop()
         while self._waiting and self._free:
@@ -105,10 +103,4 @@ def _telling(some: Sequence[Waiting]) -> Iterator[None]:
 
 
 def _tell(some: Sequence[Waiting], answers: Sequence[Ranking | Exception]) -> None:
-    for (_, told), answer in zip(some, answers, strict=True):
-        if told.done():  # who asked is gone
-            continue
-        if isinstance(answer, Exception):
-            told.set_exception(answer)
-        else:
-            told.set_result(answer)
+    settle(zip((told for _, told in some), answers, strict=True))
