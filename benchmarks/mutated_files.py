@@ -84,7 +84,7 @@ def answers(run: Path, cache: Path) -> dict[str, Any]:
         for words in ("a quiet sea at night", "slow train"):
             out["found"].append([[one.item, one.score] for one in engine.search(words, k=5)])
         content = {"text": [Text((("title", "A harbour in the evening sun"),))]}
-        engine.add(Catalog(Ids(["new"]), content), keep=False)
+        engine.take_in(Catalog(Ids(["new"]), content), hidden={}, documents=0)
         out["new"] = engine.snapshot.views["text"].values[-1].tolist()
         out["history"] = [one.name for one in engine.versions().versions if one.name in engine.kept()]
         out["position"] = engine.observe([{"user": "guest", "item": "new", "time": 1.0}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
 import time
 from contextvars import copy_context
 from dataclasses import replace
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from sensorium.checks.worlds import write_demo
+from sensorium.data.catalog import Catalog
+from sensorium.data.content import Attributes
 from sensorium.data.ids import Ids
 from sensorium.data.vectors import Vectors
 from sensorium.engine import Engine, Live
@@ -259,6 +262,85 @@ def test_a_hidden_item_is_never_shown_and_can_come_back(engine):
     assert first in items(engine.recommend("p001", k=60))
     with pytest.raises(UnknownId):
         engine.hide("no such item")
+
+
+def test_what_documents_say_of_who_is_hidden_holds_in_every_version_until_a_newer_one_is_taken_in(engine):
+    first, second = items(engine.recommend("p001", k=2))
+    before = engine.live.warmed()
+    engine.settle({first: True, "not here yet": True}, documents=7)
+    assert first not in items(engine.recommend("p001", k=60))
+    shared = ("index", "lookup", "following", "made_from", "weights")
+    assert all(getattr(engine.live, name) is getattr(before, name) for name in shared)
+    assert engine.live.warm
+    engine.settle({first: False}, documents=6)  # read before, told after
+    assert first not in items(engine.recommend("p001", k=60))
+    engine.refresh()  # begun from a version that knows of no document
+    assert first not in items(engine.recommend("p001", k=60))
+    engine.take_in(Catalog(Ids(["not here yet"]), {}), hidden={}, documents=5)
+    assert engine.snapshot.catalog.ids.row("not here yet") in engine.live.hidden
+    assert second in items(engine.recommend("p001", k=60))
+    engine.take_in(Catalog(Ids([]), {}), hidden={first: False}, documents=8)
+    assert first in items(engine.recommend("p001", k=60))
+    engine.settle({first: True}, documents=8)  # which the version has taken in
+    assert first in items(engine.recommend("p001", k=60))
+    engine.settle({first: True}, documents=9)
+    assert first not in items(engine.recommend("p001", k=60))
+
+
+def test_items_hidden_and_shown_at_once_end_as_a_dictionary_says(engine):
+    rng, names = np.random.default_rng(0), list(engine.snapshot.catalog.ids)
+    told: dict[str, tuple[int, bool]] = {}
+    for change in range(1, 200):
+        name, hidden, late = names[rng.integers(8)], bool(rng.integers(2)), int(rng.integers(3))
+        number = max(change - late, 1)
+        if rng.random() < 0.1:
+            state = {n: h for n, (c, h) in told.items()}
+            engine.take_in(Catalog(Ids([]), {}), hidden=state, documents=change)
+            told = {n: (change, h) for n, h in state.items()}
+        elif number > engine.snapshot.documents and number >= told.get(name, (0, False))[0]:
+            told[name] = number, hidden
+            engine.settle({name: hidden}, documents=number)
+        else:
+            engine.settle({name: hidden}, documents=number)
+        expected = {n for n, (_, h) in told.items() if h}
+        assert {names[row] for row in engine.live.hidden} == expected
+        assert set(engine.snapshot.hidden) == engine.live.hidden
+
+
+def test_a_changed_attribute_that_no_encoder_reads_is_filtered_by(engine):
+    live = engine.live.warmed()
+    row = next(r for r, one in enumerate(live.snapshot.catalog.content["attributes"]) if one and "form" in one.values)
+    item = live.snapshot.catalog.ids[row]
+    told = Catalog(Ids([item]), {"attributes": [Attributes({"form": "unheard of"})]})
+    engine.take_in(told, hidden={}, documents=1)
+    assert items(engine.recommend(k=5, rules=["form = unheard of"], repeat=True)) == [item]
+    same = engine.snapshot.catalog
+    engine.take_in(told, hidden={}, documents=2)
+    assert engine.snapshot.catalog is same
+
+
+def test_what_is_told_while_all_is_learnt_anew_is_in_what_was_learnt(engine, monkeypatch):
+    import sensorium.engine as module
+
+    learn, first = module.forgotten, engine.snapshot.catalog.ids[0]
+
+    def learning(*given, **named):
+        def told():
+            engine.settle({first: True}, documents=1)
+            engine.take_in(Catalog(Ids(["new"]), {}), hidden={first: True}, documents=2)
+
+        other = threading.Thread(target=told)
+        other.start()
+        other.join(30)
+        assert not other.is_alive()
+        return learn(*given, **named)
+
+    monkeypatch.setattr(module, "forgotten", learning)
+    engine.forget("p001")
+    assert "p001" not in engine.snapshot.user_ids
+    assert "new" in engine.snapshot.catalog.ids
+    assert first not in items(engine.recommend("p002", k=60))
+    assert len(list((engine.folder / "snapshots").iterdir())) == 1
 
 
 def test_the_same_data_and_seed_give_the_same_bytes_and_encode_nothing_twice(trained, recipe, world, tmp_path):

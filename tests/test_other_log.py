@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sensorium.data.catalog import Catalog
+from sensorium.data.ids import Ids
 from sensorium.engine import Engine
 from sensorium.errors import SnapshotError
 from sensorium.feedback.log import Log
@@ -80,3 +82,14 @@ def test_a_copy_of_a_log_is_the_same_log(tmp_path):
         filled.fill(*(one.rows(table) for table in ("events", "documents", "journal")), one.counters())
         with Log(tmp_path / "copy") as copy:
             assert one.identity == copy.identity == filled.identity != two.identity
+
+
+def test_items_of_another_log_are_taken_in_from_its_beginning(world, run, tmp_path):
+    engine = Engine.open(run, cache=world / "cache")
+    engine.take_in(Catalog(Ids([]), {}), hidden={}, documents=7)
+    engine.refresh()
+    assert engine.snapshot.documents == 7
+    engine.close()
+    other = Engine.open(run, cache=world / "cache", store=tmp_path / "other.sqlite")
+    assert other.snapshot.documents == 0
+    other.close()

@@ -39,7 +39,7 @@ from sensorium.rank.filters import allowed
 from sensorium.rank.lookup import look_up
 from sensorium.rank.query import Query, Ranking, Rule, Why, parse_rules
 from sensorium.recipe import Recipe, read_recipe, read_recipe_text
-from sensorium.refresh import added, based, completed, forgotten, refreshed, taken_in
+from sensorium.refresh import added, based, carried, completed, forgotten, refreshed, taken_in
 from sensorium.runs import Version, store_of
 from sensorium.searching import Found, search
 from sensorium.settings import described
@@ -96,7 +96,9 @@ class Engine:
         if recipe.answer.rules:  # a rule that no request could keep is told now, not after the training
             columns = look_up(material.dataset.catalog, material.dataset.events).columns
             allowed(len(material.dataset.catalog), columns, parse_rules(recipe.answer.rules))
-        snapshot = snapshots.placed(building.build(material, recipe, progress=progress))
+        snapshot = building.build(material, recipe, progress=progress)
+        people = snapshot.people and snapshots.placed(snapshot.people)
+        snapshot = replace(snapshot, catalog=snapshots.placed(snapshot.catalog), people=people)
         if folder is None:
             engine = cls(snapshot, cache=cache)
         else:
@@ -290,11 +292,8 @@ class Engine:
             "example_user": now.user_ids[0] if len(now.user_ids) else None,
         }
 
-    def add(self, items: Catalog | Path | str, *, keep: bool = True, progress: Progress = silent) -> int:
+    def add(self, items: Catalog | Path | str, *, progress: Progress = silent) -> int:
         """New items, recommendable at once from their content alone; returns how many were new.
-
-        Without `keep` only what answers now changes, at the price of an encoding; the next refresh writes it. Whoever calls
-        so keeps the items elsewhere until then.
 
         `report` then tells what was rejected, missing or known already (`counts["known"]`), `problems` what could not
         be encoded. **Raises** DataError for a table of events.
@@ -307,25 +306,31 @@ class Engine:
                 more, report = intake.items_of(Path(items), read_recipe_text(before.recipe))
             self.report = intake.with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
-            if not keep:  # told before it can be seen
-                self.lacking = {**self.lacking, **self._lacked()}
-            self._held.swap(snapshots.placed(after), keep=keep, why="add")
+            self._held.swap(after, why="add")
             return len(after.catalog) - len(before.catalog)
 
-    def take_in(self, told: Catalog, *, hidden: Mapping[str, bool], documents: int) -> int:
-        """What the store's documents tell of items, up to a change of them; returns how many items were new.
+    def take_in(
+        self, told: Catalog, *, hidden: Mapping[str, bool], documents: int
+    ) -> tuple[int, Sequence[Problem]]:  # fmt: skip
+        """What the store's documents tell of items, up to a change of them; returns how many items were new, and what could
+        not be encoded.
 
         New items are encoded, and contents of known ones that changed; only what answers now changes, the next refresh
         writes it.
         """
         with self._held.turn():
             before = self.snapshot
-            after, self.problems = taken_in(
+            after, problems = taken_in(
                 before, told, self.cache, hidden=hidden, documents=documents, patience=self._patience
             )  # fmt: skip
-            self.lacking = {**self.lacking, **self._lacked()}
-            self._held.swap(snapshots.placed(after), keep=False)
-            return len(after.catalog) - len(before.catalog)
+            self.lacking = {**self.lacking, **self._lacked(problems)}  # told before it can be seen
+            self._held.swap(after, keep=False)
+            return len(after.catalog) - len(before.catalog), problems
+
+    def settle(self, hidden: Mapping[str, bool], *, documents: int) -> None:
+        """Which items are hidden, as the store's documents tell up to a change of them: from the next answer on, whatever is
+        being learnt or encoded meanwhile. Only what answers changes, as by `take_in`."""
+        self._held.settle(hidden, documents)
 
     def complete(self, *, progress: Progress = silent) -> int:
         """Ask once more for what an encoder did not give of added items; returns how many it is still missing for."""
@@ -338,22 +343,22 @@ class Engine:
                 self.snapshot, names, self.cache, progress=progress, patience=self._patience
             )  # fmt: skip
             self._held.swap(after, keep=False)
-            self.lacking = self._lacked()
+            self.lacking = self._lacked(self.problems)
             return len(self.lacking)
 
-    def _lacked(self) -> dict[str, str]:
+    def _lacked(self, problems: Sequence[Problem]) -> dict[str, str]:
         """The items of which an encoder gave nothing, itself being to blame, and why."""
         if self._patience is None:
             return {}
         gone = self._patience.lacking
-        return {one.item: gone[one.modality] for one in self.problems if one.modality in gone}
+        return {one.item: gone[one.modality] for one in problems if one.modality in gone}
 
-    def hide(self, *items: str, hidden: bool = True, keep: bool = True) -> None:
-        """Show some items no longer, or again; `keep` as for `add`."""
+    def hide(self, *items: str, hidden: bool = True) -> None:
+        """Show some items no longer, or again."""
         with self._held.turn():
             rows = {self.snapshot.catalog.ids.row(item) for item in items}
             after = set(self.snapshot.hidden) | rows if hidden else set(self.snapshot.hidden) - rows
-            self._held.swap(replace(self.snapshot, hidden=tuple(sorted(after))), keep=keep, why="hide")
+            self._held.swap(replace(self.snapshot, hidden=tuple(sorted(after))), why="hide")
 
     def refresh(self, *, retune: bool = False, progress: Progress = silent) -> int:
         """Learn from everything observed so far; returns how many events were new.
@@ -361,11 +366,12 @@ class Engine:
         The log is read from its beginning, so what was taken back is gone. Media that can be read no longer keep what
         they gave; `problems` names them. A hold that a rollback left is over.
         """
-        with self._held.turn():
-            fresh = len(self._held.entries())
-            after, self.problems = refreshed(*versions.anew(self._held), self.cache, retune=retune, progress=progress)
-            self.lacking = {}  # what is learnt anew has asked every encoder for everything
-            self._held.swap(replace(after, position=max(after.position, self.snapshot.position)), why="refresh")
+        with self._held.training():
+            with self._held.turn():
+                before, fresh = self.snapshot, len(self._held.entries())
+                begun = versions.anew(self._held)
+            after, self.problems = refreshed(*begun, self.cache, retune=retune, progress=progress)
+            self._learnt_anew(replace(after, position=max(after.position, before.position)), before, why="refresh")
             if self.folder is not None:
                 runs.release(self.folder)
             self._held.unsaved = [e for e in self._held.unsaved if e.position > self.snapshot.position]
@@ -450,16 +456,26 @@ class Engine:
 
         The old snapshots are deleted. Source files outside the run are yours to clean.
         """
+        with self._held.training():
+            with self._held.turn():
+                before = self.snapshot
+                known = user in before.user_ids or bool(self._held.entries(0, user))
+                if not known:
+                    before.user_ids.row(user, what="user")
+                if self._held.log is not None:
+                    self._held.log.erase(user)
+                self._held.unsaved = [entry for entry in self._held.unsaved if entry.user != user]
+                left = self._held.entries()
+            after, self.problems = forgotten(before, user, left, self.cache, progress=progress)
+            self._learnt_anew(after, before, only=True, why="forget")
+
+    def _learnt_anew(self, after: Snapshot, before: Snapshot, *, why: str, only: bool = False) -> None:
+        """The version answers, with whatever was told of items since `before`."""
         with self._held.turn():
-            known = user in self.snapshot.user_ids or bool(self._held.entries(0, user))
-            if not known:
-                self.snapshot.user_ids.row(user, what="user")
-            if self._held.log is not None:
-                self._held.log.erase(user)
-            self._held.unsaved = [entry for entry in self._held.unsaved if entry.user != user]
-            after, self.problems = forgotten(self.snapshot, user, self._held.entries(), self.cache, progress=progress)
-            self.lacking = {}
-            self._held.swap(after, only=True, why="forget")
+            after = after if self.snapshot is before else carried(after, self.snapshot)
+            # What is learnt anew has asked every encoder for everything that it knew.
+            self.lacking = {name: why for name, why in self.lacking.items() if name not in before.catalog.ids}
+            self._held.swap(after, only=only, why=why)
 
     @contextlib.contextmanager
     def learning(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """A run as it is held open: the version that answers, where its events are, and the lock behind which writers queue.
 
-Readers take no lock: they hold one version. Writers queue, for a refresh begun before a forget would bring the person
-back.
+Readers take no lock: they hold one version. Writers queue: those who learn all anew for as long as that takes, for a
+refresh begun before a forget would bring the person back; the others for their turn alone. Who hides an item waits for none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,11 +33,42 @@ class Held:
     """One run: in a folder with a store beside it, or in memory alone, where `folder` and `log` are None."""
 
     def __init__(self, live: Live, folder: Path | None = None) -> None:
-        self.live = live
+        self._live = live
         self.folder = folder
         self.log: Store | None = None
         self.unsaved: list[Entry] = []  # events of a run in memory
-        self.writing = threading.RLock()
+        self.writing, self._training = threading.RLock(), threading.RLock()
+        self._said: dict[str, tuple[int, bool]] = {}  # by item: the newest change that tells whether it is hidden
+        self._placing = threading.Lock()
+
+    @property
+    def live(self) -> Live:
+        """The version that answers now. One that takes its place hides what was said to be meanwhile."""
+        return self._live
+
+    @live.setter
+    def live(self, live: Live) -> None:
+        with self._placing:
+            self._live = live.hiding(self._newer(live))
+
+    def settle(self, hidden: Mapping[str, bool], documents: int) -> None:
+        """Which items are hidden, as documents tell up to a change of them: from the next answer on, and in whatever version
+        comes, unless that has taken in a newer change. Waits for no turn."""
+        with self._placing:
+            ids, shown = self._live.snapshot.catalog.ids, {name for name, state in hidden.items() if not state}
+            rows = self._live.hidden
+            quiet = {n for n in shown if n not in self._said and not (n in ids and ids.row(n) in rows)}
+            for name in hidden.keys() - quiet:
+                if documents >= self._said.get(name, (0, False))[0]:
+                    self._said[name] = documents, hidden[name]
+            if len(quiet) < len(hidden):
+                self._live = self._live.hiding(self._newer(self._live, hidden))
+
+    def _newer(self, live: Live, among: Collection[str] | None = None) -> dict[str, bool]:
+        """What was said of items, or some `among` them, after what the version has taken in."""
+        names = self._said if among is None else [name for name in among if name in self._said]
+        said = {name: self._said[name] for name in names}
+        return {name: hidden for name, (change, hidden) in said.items() if change > live.snapshot.documents}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -118,6 +149,14 @@ class Held:
         return [entry.position for entry in fresh]
 
     @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """One at a time, in any process, learns all anew or goes back; what is told of items has its turns meanwhile."""
+        with self._training, contextlib.ExitStack() as held:
+            if self.folder is not None:
+                held.enter_context(runs.locked(self.folder, "training"))
+            yield
+
+    @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Behind the run's locks, upon the newest snapshot: another process may have written one meanwhile."""
         with self.writing:
@@ -136,20 +175,12 @@ class Held:
         self, snapshot: Snapshot, *, only: bool = False, keep: bool = True, why: str = "", of: str = ""
     ) -> None:  # fmt: skip
         """The snapshot answers from now on; with `keep` it is written too. Within a turn."""
-        before, after = self.live, Live(snapshot)
-        if snapshot.model is before.model:  # items were hidden or shown, nothing else
-            after.__dict__.update(
-                {name: before.__dict__[name] for name in ("index", "lookup") if name in before.__dict__}
-            )
-            same = (snapshot.log, snapshot.position) == (before.snapshot.log, before.snapshot.position)
-            if same and "following" in before.__dict__:
-                after.__dict__["following"] = before.following
-        snapshot, name = celled(after), before.name
+        before = self.live
+        after = before.over(snapshot)
+        live = after.over(celled(after))
         if self.folder is not None and keep:
-            name = runs.keep(snapshot, self.folder, only=only, why=why, of=of)
-        live = Live(snapshot, name)
-        live.__dict__.update(after.__dict__ | {"snapshot": snapshot, "name": name})
-        if before.warm:  # whoever asks must not wait for tables
+            live = live.named(runs.keep(live.snapshot, self.folder, only=only, why=why, of=of))
+        if before.warm and not live.warm:  # whoever asks must not wait for tables
             live.warmed()
             self.crowd(live)
         self.live = live

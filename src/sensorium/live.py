@@ -108,6 +108,26 @@ class Live:
         out.__dict__.update({key: value for key, value in self.__dict__.items() if key != "name"})
         return out
 
+    def hiding(self, told: Mapping[str, bool]) -> Live:
+        """Itself, some items being hidden (or shown), as far as it knows them."""
+        ids, hidden = self.snapshot.catalog.ids, set(self.hidden)
+        for name in told:
+            if name in ids:
+                (hidden.add if told[name] else hidden.discard)(ids.row(name))
+        return self if hidden == self.hidden else self.over(replace(self.snapshot, hidden=tuple(sorted(hidden))))
+
+    def over(self, snapshot: Snapshot) -> Live:
+        """Another snapshot under the same name, with the tables that are made of what both have. **Cost** a bit an item."""
+        out, before = Live(snapshot, self.name), self.snapshot
+        same = {"index": snapshot.model is before.model, "made_from": snapshot.recipe == before.recipe}
+        same["weights"] = same["made_from"]
+        same["lookup"] = snapshot.catalog is before.catalog and snapshot.events is before.events
+        same["following"] = same["lookup"] and (snapshot.log, snapshot.position) == (before.log, before.position)
+        out.__dict__.update({name: self.__dict__[name] for name in same if same[name] and name in self.__dict__})
+        if same["index"] and same["following"] and self.warm:
+            out.__dict__["masks"] = self.masks.showing(out.hidden)
+        return out
+
     def weighing(self, members: Mapping[str, float]) -> Live:
         """The same version, the members of its blend counting otherwise; tables are shared. **Raises** RecipeError where it
         is no blend. **Cost** nothing after the first time, for as many presets as are asked for in turn."""

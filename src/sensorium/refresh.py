@@ -27,7 +27,7 @@ from sensorium.feedback.store import Entry
 from sensorium.models.blend import Blend, BlendModel
 from sensorium.models.model import Features, Model, Recommender, Updates
 from sensorium.recipe import Recipe, read_recipe_text
-from sensorium.snapshot import Snapshot
+from sensorium.snapshot import Snapshot, placed
 
 
 def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids, Ids]:
@@ -65,7 +65,7 @@ def based(snapshot: Snapshot, log: str, end: int) -> Snapshot:
     it had read in the log before is kept."""
     logs = {**snapshot.logs, snapshot.log: snapshot.position} if snapshot.log else snapshot.logs
     return replace(
-        snapshot, events=replace(snapshot.events, logged=None), position=end, base=end, log=log,
+        snapshot, events=replace(snapshot.events, logged=None), position=end, base=end, log=log, documents=0,
         logs={name: place for name, place in logs.items() if name != log},
     )  # fmt: skip
 
@@ -212,7 +212,7 @@ def taken_in(
     What is told of a known item takes the place of what was known of it, field by field; what is not told stays. A model
     that holds something of its own for a known item sees the change when it is learnt anew.
     """
-    catalog = snapshot.catalog
+    catalog, told = snapshot.catalog, placed(told)
     rows = catalog.ids.rows(told.ids)
     told = _over(catalog, told, rows)
     problems: list[Problem] = []
@@ -257,14 +257,7 @@ def _replaced(
     """The snapshot with the contents of known items changed where `told` has one."""
     part = Catalog(Ids(told.ids.names(known)), {m: [c[row] for row in known] for m, c in told.content.items()})
     rows = snapshot.catalog.ids.rows(part.ids)
-    content = {m: list(column) for m, column in snapshot.catalog.content.items()}
-    for modality, column in part.content.items():
-        for row, one in zip(rows, column, strict=True):
-            if one is not None:
-                content.setdefault(modality, [None] * len(snapshot.catalog))[row] = one
-    titles = _titles(snapshot.catalog, len(snapshot.catalog))
-    for row, place in zip(rows, known, strict=True):
-        titles[row] = (told.titles[place] if place < len(told.titles) else "") or titles[row]
+    catalog = _retold(snapshot.catalog, part, rows, [told.titles[k] if k < len(told.titles) else "" for k in known])
     done = encode(part, _asked(part, snapshot, patience), Cache(cache), progress=progress)
     views = dict(snapshot.views)
     for modality, new in done.views.items():
@@ -279,11 +272,33 @@ def _replaced(
         views[modality] = Vectors(values, present, view.source)
     now = set(rows.tolist())
     snapshot = replace(
-        snapshot, catalog=Catalog(snapshot.catalog.ids, content, titles),
-        bare=tuple(row for row in snapshot.bare if row not in now),
+        snapshot, catalog=catalog, bare=tuple(row for row in snapshot.bare if row not in now)
     )  # fmt: skip
     changed = any(views[modality] is not view for modality, view in snapshot.views.items())
     return (_seen_anew(snapshot, views) if changed else snapshot), list(done.problems)
+
+
+def _retold(catalog: Catalog, part: Catalog, rows: Rows, titles: Sequence[str]) -> Catalog:
+    """The catalogue with other contents and titles in some rows; itself where they say what it says."""
+    new = {
+        modality: {row: one for row, one in zip(rows.tolist(), column, strict=True) if one is not None}
+        for modality, column in part.content.items()
+    }
+    known = {m: catalog.content.get(m) for m in new}
+    named = {row: title for row, title in zip(rows.tolist(), titles, strict=True) if title}
+    if all(catalog.title(row) == title for row, title in named.items()) and all(
+        column is not None and column[row] == one
+        for modality, column in known.items() for row, one in new[modality].items()
+    ):  # fmt: skip
+        return catalog
+    content = {m: list(column) for m, column in catalog.content.items()}
+    for modality, told in new.items():
+        for row, one in told.items():
+            content.setdefault(modality, [None] * len(catalog))[row] = one
+    every = _titles(catalog, len(catalog))
+    for row, title in named.items():
+        every[row] = title
+    return Catalog(catalog.ids, content, every)
 
 
 def _titles(catalog: Catalog, count: int) -> list[str]:
@@ -316,7 +331,8 @@ def carried(version: Snapshot, now: Snapshot, *, newer: bool = True) -> Snapshot
         version = _laid_over(version, now, ids, place)
     names = {now.catalog.ids[row] for row in now.hidden}
     own = {version.catalog.ids[row] for row in version.hidden}
-    names = names | {name for name in own if name not in now.catalog.ids} if newer else own | (names & set(fresh))
+    last_word = newer and now.documents >= version.documents
+    names = names | {name for name in own if name not in now.catalog.ids} if last_word else own | (names & set(fresh))
     hidden = tuple(sorted(version.catalog.ids.row(name) for name in names if name in version.catalog.ids))
     documents = max(version.documents, now.documents) if newer else version.documents
     return replace(version, hidden=hidden, documents=documents)
@@ -355,6 +371,7 @@ def added(
     An id that is known already keeps its row and its content. With `patience` an encoder that hangs or is missing is
     left out: its modality is absent for the new items.
     """
+    more = placed(more)
     catalog = snapshot.catalog.extended(more)
     fresh = [row for row, name in enumerate(more.ids) if name not in snapshot.catalog.ids]
     part = Catalog(Ids(more.ids.names(fresh)), {m: [c[row] for row in fresh] for m, c in more.content.items()})

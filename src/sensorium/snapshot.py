@@ -82,13 +82,8 @@ class Snapshot:
     cells: NDArray[np.int32] | None = None  # the cell of each item (index/cells.py), of a large catalogue
 
 
-def placed(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with the absolute places of its media: a run is opened from other folders than it was trained in."""
-    people = snapshot.people and _placed(snapshot.people)
-    return dataclasses.replace(snapshot, catalog=_placed(snapshot.catalog), people=people)
-
-
-def _placed(catalog: Catalog) -> Catalog:
+def placed(catalog: Catalog) -> Catalog:
+    """The catalogue with the absolute places of its media: a run is opened from other folders than it was trained in."""
     content: dict[str, Sequence[Content | None]] = dict(catalog.content)
     for modality, column in catalog.content.items():
         if any(isinstance(one, Media) for one in column):

@@ -57,7 +57,7 @@ def weighed(
 ) -> tuple[Verdict, Version]:
     """The snapshot written as a candidate at `place`, and whether it may answer."""
     shutil.rmtree(place, ignore_errors=True)
-    snapshots.write(celled(Live(snapshots.placed(after))), place)
+    snapshots.write(celled(Live(after)), place)
     verdict = judge(held, place, asked, bounds=bounds)
     version = Version(
         "", time.time(), "refresh" if full else "update", "kept" if verdict.passed else "refused", after.position,
@@ -101,7 +101,7 @@ def adopt(held: Held, place: Path, version: Version) -> str:
 def rollback(held: Held, to: str | None = None) -> str:
     """The version before answers again, or the one named; returns the name under which it does. **Raises** UnknownId."""
     folder = held.home
-    with held.turn():
+    with held.training(), held.turn():
         here, told = held.live.name, runs.history(folder)
         name = to or _before(here, runs.kept(folder), told)
         if name is None or name not in runs.kept(folder):

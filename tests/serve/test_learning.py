@@ -262,7 +262,7 @@ def test_who_is_forgotten_is_in_nothing_that_was_being_learnt(asked, tmp_path: P
         await until(lambda: service.learner._child is not None)
         assert (await client.delete("/v1/users/Melpomene")).status_code == 200
         await until(lambda: not service.learner.busy)
-        assert service.learner.last["state"] == "failed"
+        assert service.learner.last["state"] == "left"
         assert "somebody was forgotten" in service.learner.last["why"]
         assert service.engine.version == "000002"
         for file in (tmp_path / "run").rglob("*"):

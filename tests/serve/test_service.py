@@ -7,10 +7,12 @@ import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+import sensorium.engine
 from sensorium.checks.worlds import write_demo
 from sensorium.engine import Engine
 from sensorium.serve.app import Serving, application
@@ -198,36 +200,97 @@ def test_what_is_wrong_is_told_in_one_line(trained: Path, tmp_path: Path, path: 
     asked(trained, tmp_path, talk)
 
 
-def test_whilst_all_is_learnt_anew_a_hidden_item_holds_up_no_other_request(
+def test_whilst_all_is_learnt_anew_items_are_hidden_shown_and_added(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sensorium.live.EXACT_UP_TO", 10)  # so that answers are searched for by the loop
+    begun, go_on = threading.Event(), threading.Event()
+    learn = sensorium.engine.forgotten
+
+    def learning(*given: Any, **named: Any) -> Any:
+        begun.set()
+        go_on.wait(60)
+        return learn(*given, **named)
+
+    monkeypatch.setattr("sensorium.engine.forgotten", learning)
 
     async def talk(client: httpx.AsyncClient, service: Service) -> None:
         assert service.engine.live.searched
-        begun, ended = threading.Event(), threading.Event()
-
-        def learning() -> None:
-            with service.engine._held.turn():
-                begun.set()
-                ended.wait(30)
-
-        slow = asyncio.create_task(service.slow(learning))
-        await asyncio.to_thread(begun.wait, 10)
-        item = service.engine.snapshot.catalog.ids[0]
-        service.store.put("items", {item: {"item_id": item, "hidden": True}})  # as another process does
-        waiting = asyncio.create_task(best(client, k=50))
+        ids = service.engine.snapshot.catalog.ids
+        first, other, third = ids[0], ids[1], ids[2]
+        forget = asyncio.create_task(client.delete(f"/v1/users/{service.engine.snapshot.user_ids[0]}"))
+        await asyncio.to_thread(begun.wait, 20)
         try:
-            assert (await asyncio.wait_for(client.get("/health/live"), 5)).status_code == 200
-            await asyncio.sleep(0.2)
-            assert not waiting.done()
-            assert await asyncio.wait_for(best(client, k=50), 5)
+            hidden = [{"item_id": first, "hidden": True}, {"item_id": third, "hidden": True}]
+            await asyncio.wait_for(client.post("/v1/items", json={"items": hidden}), 5)
+            service.store.put("items", {other: {"item_id": other, "hidden": True}})  # as another process does
+            assert not {first, other, third} & set(await asyncio.wait_for(best(client, k=50), 5))
+            await asyncio.wait_for(client.post("/v1/items", json={"items": [{"item_id": third, "hidden": False}]}), 5)
+            new = {"item_id": "new", "title": "A harbour in the evening sun"}
+            await asyncio.wait_for(client.post("/v1/items", json={"items": [new]}), 5)
+            async with asyncio.timeout(20):
+                while "new" not in service.engine.snapshot.catalog.ids:
+                    await asyncio.sleep(0.05)
+            version = service.engine.version
         finally:
-            ended.set()
-        assert item not in await asyncio.wait_for(waiting, 20)
-        await slow
+            go_on.set()
+        assert (await asyncio.wait_for(forget, 60)).status_code == 200
+        assert service.engine.version != version
+        assert "new" in service.engine.snapshot.catalog.ids
+        best_now = await best(client, k=500)
+        assert {first, other} & set(best_now) == set()
+        assert {third, "new"} <= set(best_now)
 
     asked(trained, tmp_path, talk)
+
+
+def test_what_is_not_told_of_a_hidden_item_stays(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        item = service.engine.snapshot.catalog.ids[0]
+
+        async def put(**columns: object) -> None:
+            answer = await client.post("/v1/items", json={"items": [{"item_id": item, **columns}]})
+            assert answer.status_code == 200
+
+        await put(hidden=True)
+        await put(title="Another name")
+        assert (await client.get(f"/v1/items/{item}")).json()["hidden"] is True
+        assert item not in await best(client, k=60)
+        await asyncio.to_thread(service.catch_up)
+        assert item not in await best(client, k=60)
+        await put(hidden=False)
+        assert item in await best(client, k=60)
+        await put(price=3)
+        assert (await client.get(f"/v1/items/{item}")).json()["hidden"] is False
+        assert (await client.delete(f"/v1/items/{item}")).status_code == 200
+        assert item not in await best(client, k=60)
+        await put(title="It is back")
+        assert item in await best(client, k=60)
+
+    asked(trained, tmp_path, talk)
+
+
+def test_a_problem_of_an_item_outlives_the_process(trained: Path, tmp_path: Path) -> None:
+    async def put(client: httpx.AsyncClient, service: Service) -> None:
+        odd = [{"item_id": "odd", "title": "A train", "nonsense": "x"}, {"item_id": "even", "title": "A harbour"}]
+        assert (await client.post("/v1/items", json={"items": odd})).status_code == 200
+        async with asyncio.timeout(20):
+            while "odd" not in service.engine.snapshot.catalog.ids:
+                await asyncio.sleep(0.05)
+        learnt = await client.post("/v1/models/refresh", json={"full": True, "wait": True})  # takes the documents in
+        assert learnt.json()["state"] == "adopted", learnt.text
+
+    async def look(client: httpx.AsyncClient, service: Service) -> None:
+        assert not service.store.changed("items", service.engine.snapshot.documents)  # none is told anew
+        assert "nonsense" in (await client.get("/v1/items/odd")).json()["problem"]
+        assert "problem" not in (await client.get("/v1/items/even")).json()
+        service.store.put("items", {"odd": {"item_id": "odd", "title": "A train"}})
+        await asyncio.to_thread(service.catch_up)
+        assert "problem" not in (await client.get("/v1/items/odd")).json()
+
+    asked(trained, tmp_path, put)
+    (tmp_path / "again").mkdir()
+    asked(tmp_path, tmp_path / "again", look)
 
 
 def test_strangers_are_kept_out_unless_one_says_so() -> None:

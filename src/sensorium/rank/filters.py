@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +43,14 @@ class Masks:
         if order is not None:
             self.place = np.empty(items, np.int64)
             self.place[order] = np.arange(items)
-        shown = np.ones(items, bool)
-        shown[self._placed(np.fromiter(hidden, np.int64))] = False
-        self._shown = packed(shown)
+        self._shown = self._but(hidden)
         self._known: dict[Rule, Bits] = {}
+
+    def showing(self, hidden: Iterable[int]) -> Masks:
+        """The same where other rows are hidden; what was worked out of rules is shared."""
+        out = copy(self)
+        out._shown = self._but(hidden)
+        return out
 
     def allowed(self, rules: Sequence[Rule], without: Rows, besides: Sequence[int] = ()) -> Bits:
         """The items that are shown, fulfil every rule and are not among the rows `without`; and those `besides`: a bit each."""
@@ -86,6 +91,12 @@ class Masks:
                 self._known.pop(next(iter(self._known), rule), None)  # another thread may have been quicker
             self._known[rule] = bits
         return bits
+
+    def _but(self, hidden: Iterable[int]) -> Bits:
+        """All items but some rows."""
+        shown = np.ones(self.items, bool)
+        shown[self._placed(np.fromiter(hidden, np.int64))] = False
+        return packed(shown)
 
     def _placed(self, rows: Rows) -> Rows:
         return rows if self.place is None else self.place[rows]

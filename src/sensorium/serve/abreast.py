@@ -23,35 +23,34 @@ class Abreast:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._change, self._ruled = 0, -1
+        self._change, self._told, self._ruled = service.engine.snapshot.documents, -1, -1
         folder = service.engine.folder
         self._current = None if folder is None else str(folder / "current")
         self._mark: tuple[int, int] | None = None
-        self._seen: object = None  # what a look saw that took up all there was
-        self._turn = threading.Lock()
+        self._following, self._taking = threading.Lock(), threading.Lock()
 
     def due(self) -> bool:
-        """Whether there is something new that nobody takes up yet. To do so may take as long as a training, behind which it waits:
-        it is nothing for the loop."""
-        return (self._marked(), self._service.store.last_change) != self._seen and not self._turn.locked()
+        """Whether there is something new that nobody takes up yet. To follow another version may take long: it waits behind who
+        writes one, and is nothing for the loop."""
+        newer = self._marked() != self._mark and not self._following.locked()
+        return newer or self._service.store.last_change != self._told
 
     def look(self) -> None:
-        """Takes up what is new. One request does it; the others meanwhile are answered with what there is, but for the
-        standing rules, which hold for every answer at once."""
+        """Takes up what is new. What documents tell holds for every answer at once; another version is taken up by one request, the
+        others meanwhile being answered by the one that is there."""
+        change = self._service.store.last_change
+        if change != self._told:
+            self.rules()
+            with self._taking:
+                while changes := self._service.store.changed(ITEMS, self._change, MOST):
+                    self._items(changes)
+            self._told = change
         mark = self._marked()
-        seen = (mark, self._service.store.last_change)
-        if seen == self._seen:
-            return
-        self.rules()
-        if not self._turn.acquire(blocking=False):
-            return
-        try:
-            self._version(mark)
-            while changes := self._service.store.changed(ITEMS, self._change, MOST):
-                self._items(changes)
-            self._seen = seen
-        finally:
-            self._turn.release()
+        if mark != self._mark and self._following.acquire(blocking=False):
+            try:
+                self._version(mark)
+            finally:
+                self._following.release()
 
     def rules(self) -> None:
         """Takes up the standing rules alone, which waits for nobody."""
@@ -68,13 +67,12 @@ class Abreast:
         return (stat.st_mtime_ns, stat.st_ino)  # it is replaced in one move, so it is another file
 
     def _version(self, mark: tuple[int, int] | None) -> None:
-        if mark != self._mark:
-            if self._service.engine.follow():
-                self._service.renewed()
-            self._mark = mark
+        if self._service.engine.follow():
+            self._service.renewed()
+        self._mark = mark
 
     def _items(self, changes: list[Document]) -> None:
         """Who is hidden is hidden now; who is new is encoded off the request's path."""
-        self._service.settle({one.id: one.body or {"hidden": True} for one in changes})
         self._change = changes[-1].changed
+        self._service.settle({one.id: one.body or {"hidden": True} for one in changes}, self._change)
         self._service.wake()

@@ -62,7 +62,11 @@ def told(
     """What changed documents tell: items, which are hidden, and what is wrong with which. One that cannot be read is left
     out, one whose file is not there, or of which a column says nothing, is told without it. One without a body was dropped."""
     bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
-    hidden = {one.id: True if one.body is None else bool(one.body.get("hidden")) for one in changes}
+    hidden = {
+        one.id: one.body is None or bool(one.body["hidden"])
+        for one in changes
+        if one.body is None or "hidden" in one.body
+    }
     failed: dict[str, str] = {}
     return _catalog(bodies, recipe, places, failed), hidden, failed
 

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sensorium
 from sensorium.engine import Engine
@@ -35,6 +35,7 @@ from sensorium.settings import INF, within
 if TYPE_CHECKING:
     from sensorium.serve.service import Service
 
+T = TypeVar("T")
 ENCODER_SECONDS = 60.0  # that an encoder may take for some items, in the process that learns
 TICK_SECONDS = 1.0  # between two looks at the log
 STOPPED = "given up, for somebody was forgotten or went back to another version meanwhile"
@@ -92,6 +93,11 @@ class Learning:
         """Give up what is being learnt, and learn no more."""
         self.stop()
         self._thread.shutdown(wait=True)
+
+    async def instead(self, work: Callable[[], T]) -> T:
+        """Gives up what is being learnt, and does the work; nothing is learnt meanwhile."""
+        self.stop()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def stop(self) -> None:
         """Give up what is being learnt: somebody is forgotten, or somebody went back to another version."""
@@ -166,7 +172,7 @@ class Learning:
         except (SensoriumError, OSError, ValueError) as error:
             self.last = {"state": "failed", "why": self.service.line(error)}
             if self._stopped != turn:  # that is why, whatever was in its way then
-                self.last |= {"why": STOPPED, "stopped": True}
+                self.last = {"state": "left", "why": STOPPED}
         finally:
             self._busy = False
             shutil.rmtree(place, ignore_errors=True)

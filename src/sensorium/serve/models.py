@@ -105,8 +105,7 @@ def models(service: Service) -> APIRouter:
             return ready({"state": "begun"})
         ended = await task
         if ended["state"] in ("failed", "left"):
-            own = ended["state"] == "failed" and not ended.get("stopped")
-            return ready({"error": f"nothing was learnt: {ended['why']}"}, 500 if own else 409)
+            return ready({"error": f"nothing was learnt: {ended['why']}"}, 500 if ended["state"] == "failed" else 409)
         return ready({name: ended[name] for name in Learnt.model_fields if name in ended})
 
     @routes.post("/v1/models/rollback", response_model=Restored)

@@ -42,7 +42,8 @@ def native(service: Service) -> APIRouter:
         seconds."""
         documents = await service.threaded(
             lambda: {
-                one.item_id: service.uploads.filled(one.item_id, plain(_shown(one.model_dump()))) for one in batch.items
+                one.item_id: service.uploads.filled(one.item_id, plain(_shown(one.model_dump(exclude_unset=True))))
+                for one in batch.items
             }
         )
         return ready({"change": await service.put_items(documents, whole=False)})
@@ -57,7 +58,7 @@ def native(service: Service) -> APIRouter:
     async def item(item: Segment) -> Response:
         """What is known of an item, from the table and by what was told since; `problem` where something of it could not be
         encoded, or a column of it says nothing."""
-        problem = service.failed.get(item) or service.lacking.get(item)
+        problem = service.problem(item)
         known = {**_stated(service.engine.snapshot.catalog, item), **_shown(service.item(item))}
         return ready(known | ({"problem": problem} if problem else {}))
 

@@ -29,6 +29,7 @@ from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Document, Entry
+from sensorium.live import Live
 from sensorium.rank.query import Ranking, Why
 from sensorium.runs import UPLOADS
 from sensorium.serve.abreast import Abreast
@@ -44,6 +45,7 @@ from sensorium.serve.uploads import Uploads
 from sensorium.stages import mark
 
 T = TypeVar("T")
+PROBLEMS = "problems"  # the kind of document that says why an item is not as it was told
 NOTHING = Catalog(Ids([]), {})
 SHORT = 100  # results up to which a swift answer is given without a thread
 SLOW = ("explain", "pins", "caps", "modalities", "sources")  # wishes of which an answer takes longer
@@ -93,7 +95,6 @@ class Service:
         self._slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learn")
         self._waiting = 0
         self._counting, self._merging = threading.Lock(), threading.Lock()
-        self.failed: dict[str, str] = {}  # items that could not be added, or of which a part could not, and why
         self.learner = Learning(self, schedule or Schedule(every_seconds=0), cache=cache)
         self._fresh: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -189,7 +190,7 @@ class Service:
         return work()
 
     async def slow(self, work: Callable[[], T]) -> T:
-        """The work in the one thread that changes what answers."""
+        """The work in the one thread that takes in what is told of items."""
         self._learning += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._slow, work)
@@ -277,8 +278,8 @@ class Service:
     async def put_items(self, documents: Mapping[str, Mapping[str, Any]], *, whole: bool = True) -> int:
         """Keeps items; returns the number of the change once it is on the disk. They are encoded in the background.
 
-        Where a document is not `whole`, what it does not tell of a known item stays. Whether a known item is hidden holds for
-        the next answer. **Raises** DataError for what no answer could tell.
+        Where a document is not `whole`, what it does not tell of a known item stays. Whether an item is hidden holds for the
+        next answer. **Raises** DataError for what no answer could tell.
         """
         for name, document in documents.items():
             try:
@@ -286,21 +287,22 @@ class Service:
             except TypeError as error:  # half a character, a number of more than 64 bits, too deep a tree
                 raise DataError(f"item {name!r}: it cannot be written as JSON ({error})") from None
 
-        def put() -> int:
-            with self._merging:
-                return self.store.put(ITEMS, documents if whole else self._over(documents))
-
-        change = await self.threaded(put)
+        change = await self.threaded(partial(self._put, documents, whole=whole))
         if self._fresh is not None:
             self._fresh.set()
-        if self._moved(documents, True) or self._moved(documents, False):
-            await self.slow(partial(self.settle, documents))
+        return change
+
+    def _put(self, documents: Mapping[str, Mapping[str, Any]], *, whole: bool = True) -> int:
+        with self._merging:
+            documents = documents if whole else self._over(documents)
+            change = self.store.put(ITEMS, documents)
+            self.settle(documents, change)
         return change
 
     def _over(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """The documents over those that are kept; Gorse's form of an item is read off its columns again."""
         kept = {name: self.store.get(ITEMS, name) or {} for name in documents}
-        kept = {name: {} if body.get("dropped") else body for name, body in kept.items()}
+        kept = {name: {"hidden": False} if body.get("dropped") else body for name, body in kept.items()}
         return {
             name: {**{k: v for k, v in kept[name].items() if k != GORSE}, **body} for name, body in documents.items()
         }  # fmt: skip
@@ -309,19 +311,16 @@ class Service:
         """Takes an item out of the store and out of every further answer. **Raises** UnknownId."""
         await self.threaded(partial(self.item, item))
         gone = {item: {"item_id": item, "hidden": True, "dropped": True}}
-        await self.threaded(lambda: self.store.put(ITEMS, gone))
-        await self.slow(partial(self.settle, gone))  # behind the encoding that may just be adding it
+        await self.threaded(partial(self._put, gone))
 
     def item(self, item: str) -> dict[str, Any]:
         """What is known of an item. **Raises** UnknownId."""
-        document = self.store.get(ITEMS, item)
+        document, live = self.store.get(ITEMS, item), self.engine.live
         if document is not None and not document.get("dropped"):
-            return document
-        live = self.engine.live
+            return _told_of(document, live)
         ids = live.snapshot.catalog.ids
         if document is None and item in ids:
-            row = ids.row(item)
-            return {"item_id": item, "title": live.snapshot.catalog.title(row), "hidden": row in live.hidden}
+            return _told_of({"item_id": item, "title": live.snapshot.catalog.title(ids.row(item))}, live)
         raise UnknownId(f"no item {item!r}")
 
     def items(self, after: str, most: int) -> tuple[list[dict[str, Any]], str | None]:
@@ -331,7 +330,8 @@ class Service:
         while last is not None and len(found) < most:
             page = self.store.page(ITEMS, last, most - len(found))
             last = page[-1].id if len(page) == most - len(found) else None
-            found += [one.body for one in page if one.body is not None and not one.body.get("dropped")]
+            bodies = [one.body for one in page if one.body is not None and not one.body.get("dropped")]
+            found += [_told_of(body, self.engine.live) for body in bodies]
         return found, last
 
     def wake(self) -> None:
@@ -349,14 +349,26 @@ class Service:
         added = 0
         while changes := self.store.changed(ITEMS, self.engine.snapshot.documents):
             items, hidden, failed = told(changes, self.engine.recipe, self.places)
-            for change in changes:
-                self.failed.pop(change.id, None)
             try:
                 added += self._taken_in(items, hidden, changes[-1].changed, failed)
             except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
                 added += self._one_by_one(changes, failed)
-            self.failed |= failed
+            self._note(changes, failed)
         return added
+
+    def _note(self, changes: Sequence[Document], failed: Mapping[str, str]) -> None:
+        """Keeps what is wrong with the items that changed, if anything is."""
+        known = {one.id: self.store.get(PROBLEMS, one.id) for one in changes}
+        new = {item: {"why": why} for item, why in failed.items() if known.get(item) != {"why": why}}
+        if new:
+            self.store.put(PROBLEMS, new)
+        for item, problem in known.items():
+            if problem is not None and item not in failed:
+                self.store.delete(PROBLEMS, item)
+
+    def problem(self, item: str) -> str | None:
+        """Why an item could not be added, or what of it could not; None where nothing is wrong."""
+        return (self.store.get(PROBLEMS, item) or {}).get("why") or self.lacking.get(item)
 
     def _one_by_one(self, changes: Sequence[Document], failed: dict[str, str]) -> int:
         added = 0
@@ -371,43 +383,40 @@ class Service:
 
     def _taken_in(self, items: Catalog, hidden: Mapping[str, bool], documents: int, failed: dict[str, str]) -> int:
         """What is told, made to answer. Of what could not be encoded `failed` tells, but for an encoder that is asked again."""
-        added = self.engine.take_in(items, hidden=hidden, documents=documents)
-        for one in self.engine.problems:
+        added, problems = self.engine.take_in(items, hidden=hidden, documents=documents)
+        for one in problems:
             if one.item not in self.lacking:
                 why = one.reason.replace(one.file, "the file") if one.file else one.reason
                 noted(failed, one.item, f"{one.modality}: {why}")
         return added
 
-    def settle(self, documents: Mapping[str, Mapping[str, Any]]) -> None:
-        """Known items are hidden, or shown, as their documents say."""
-        for hidden in (True, False):
-            if names := self._moved(documents, hidden):
-                self.engine.hide(*names, hidden=hidden, keep=False)
-
-    def _moved(self, documents: Mapping[str, Mapping[str, Any]], hidden: bool) -> list[str]:
-        """The known items that should be hidden (or shown) and are not."""
-        live = self.engine.live
-        ids = live.snapshot.catalog.ids
-        names = [name for name, body in documents.items() if bool(body.get("hidden")) == hidden and name in ids]
-        return [name for name in names if (ids.row(name) in live.hidden) != hidden]
+    def settle(self, documents: Mapping[str, Mapping[str, Any]], change: int) -> None:
+        """Items are hidden, or shown, as their documents say up to a change; if they do."""
+        hidden = {name: bool(body["hidden"]) for name, body in documents.items() if "hidden" in body}
+        self.engine.settle(hidden, documents=change)
 
     # --- versions -------------------------------------------------------------------------------------------------
 
     async def forget(self, user: str) -> None:
         """Erases a person: from what waits to be noted, the log, and what was learnt. What is being learnt just now knows them,
-        and is given up."""
-        self.learner.stop()
+        and is given up. New items are added meanwhile."""
 
         def erase() -> None:
             self.adaptive.forget(user)
             self.engine.forget(user)
 
-        await self.slow(erase)
+        await self._instead(erase)
 
     async def rollback(self, to: str | None = None) -> str:
         """Goes back to a version; what is being learnt just now is given up."""
-        self.learner.stop()
-        return await self.slow(lambda: self.engine.rollback(to))
+        return await self._instead(lambda: self.engine.rollback(to))
+
+    async def _instead(self, work: Callable[[], T]) -> T:
+        self._learning += 1
+        try:
+            return await self.learner.instead(work)
+        finally:
+            self._learning -= 1
 
     async def _keep_up(self) -> None:
         assert self._fresh is not None
@@ -442,6 +451,12 @@ class Service:
             await asyncio.sleep(FOLLOW_SECONDS)
             with contextlib.suppress(SensoriumError):
                 await asyncio.to_thread(self.keys.follow)
+
+
+def _told_of(document: Mapping[str, Any], live: Live) -> dict[str, Any]:
+    """A document with whether its item is hidden, which it need not say."""
+    ids, name = live.snapshot.catalog.ids, document["item_id"]
+    return {"hidden": name in ids and ids.row(name) in live.hidden, **document}
 
 
 def _bare(event: Entry | Mapping[str, Any]) -> Entry | Mapping[str, Any]:
