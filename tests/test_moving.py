@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
+import time
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
+from tests.serve.conftest import running
+from typer.testing import CliRunner
 
+from sensorium.cli import app
 from sensorium.engine import Engine
 from sensorium.errors import DataError, SnapshotError
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Note
 from sensorium.moving import exported, imported
 from sensorium.recipe import recipe_of
+from sensorium.serve.documents import Places, row
+from sensorium.uploaded import kept
 
 
 @pytest.fixture
@@ -70,9 +79,9 @@ def test_after_a_refresh_the_events_of_the_log_are_still_there_once(engine, tmp_
 def test_what_is_imported_is_there_once_however_often(engine, tmp_path, where, form):
     counts = exported(engine.folder, engine.store, tmp_path / "out", form=form)
     store = opened(where)
-    for time in range(2):
+    for turn in range(2):
         told = imported(tmp_path / "out", store)
-        again = {"known already": counts["events"]} if time else {}
+        again = {"known already": counts["events"]} if turn else {}
         assert told == {name: count for name, count in counts.items() if name != "keys"} | again
         assert len(store) == counts["events"]
         assert store.notes("shown") == engine.store.notes("shown")
@@ -136,21 +145,30 @@ def test_a_wrong_row_is_named_though_more_follow(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "events.csv").write_text("who,item\n" + "a,b\n" * 3000)
     (tmp_path / "in" / "users.csv").write_text("user_id,town\na,Ulm\n")
-    with opened(tmp_path / "log.db") as store, pytest.raises(DataError, match="row 1: user is missing"):
+    with opened(tmp_path / "log.db") as store, pytest.raises(DataError, match="line 2: user is missing"):
         imported(tmp_path / "in", store)
 
 
 @pytest.mark.parametrize(
     ("name", "body", "why"),
     [
-        ("events.jsonl", '{"user": "a", "item": "b"}\n{"user": "a"}\n', "row 2: item is missing"),
-        ("events.jsonl", '{"user": "a", "item": "b", "time": "soon"}\n', "row 1: could not"),
+        ("events.jsonl", '{"user": "a", "item": "b"}\n{"user": "a"}\n', "events.jsonl, line 2: item is missing"),
+        ("events.jsonl", '{"user": "a", "item": "b", "time": "soon"}\n', "line 1: could not"),
         ("events.jsonl", '{"user": 1, "item": "b"}\n', "must be text"), ("events.jsonl", "[1]\n", "no JSON object"),
         ("events.jsonl", '{"user": "a", "item": "\\ud800"}\n', "not valid Unicode"),
         ("events.jsonl", '{"user": "a", "item": "b", "time": 1e999}\n', "must be seconds"),
         ("events.jsonl", "[" * 100_000 + "\n", "recursion"), ("items.jsonl", '{"title": "x"}\n', "item_id is missing"),
         ("items.jsonl", '{"item_id": "x", "price": NaN}\n', "plain JSON"), ("events.csv", "user,item\na,b,c\n", "more cells"),
         ("events.jsonl", '{"text": "' + "x" * 2_000_000 + '"}\n', "longer than"),
+        ("items.jsonl", '{"item_id": "a"}\n{"item_id" "b"}\n{"item_id": "c"}\n', r"items.jsonl, line 2: not JSON \(.*, column 12\)$"),
+        ("items.jsonl", '{"item_id": "a"}\n\n{"item_id": "b"}\n{\n', "items.jsonl, line 4: not JSON .*, column 2"),
+        ("items.jsonl", '{"item_id": "a"}\n{"item_id": "x", "price": NaN}\n{"item_id": "c"}\n', "line 2: a document"),
+        ("events.jsonl", '{"user": "a", "item": "b", "time": 1' + "0" * 400 + "}\n", "line 1: int too large"),
+        ("events.jsonl", '{"user": "a", "item": "b", "key": "k"}\n' * 2 + '{"user": "c", "item": "b", "key": "k"}\n{"user": "d", "item": "b"}\n',
+         "line 3: key 'k': an event of another"),
+        ("items.csv", 'item_id,title\na,"x\ny"\n\nb,z,1\nc,d\n', "items.csv, line 5: a row has more cells"),
+        ("items.csv", 'item_id,title\na,b\nc,"d\ne,f\n', "items.csv, line 3: unexpected end"),
+        ("journal.jsonl", '{"name": "a", "time": 1, "body": {}}\n{"name": "a", "time": 1, "body": {"x": NaN}}\n', "line 2: a doc"),
         ("documents.jsonl", '{"kind": "keys", "id": "me", "body": {"role": "admin"}}\n', "not taken"),
     ],
 )  # fmt: skip
@@ -160,3 +178,237 @@ def test_a_wrong_line_is_named(tmp_path, name, body, why):
     with opened(tmp_path / "log.db") as store, pytest.raises(DataError, match=why) as told:
         imported(tmp_path / "in", store)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("many", [1, 1500])
+def test_what_stands_before_a_wrong_line_is_stored_and_of_a_journal_nothing(tmp_path, many):
+    (tmp_path / "in").mkdir()
+    good = [json.dumps({"item_id": f"i{place}"}) for place in range(many)]
+    for wrong in ("{", '{"item_id": "odd", "price": NaN}'):
+        (tmp_path / "in" / "items.jsonl").write_text("\n".join([*good, wrong, '{"item_id": "after"}']))
+        with opened(tmp_path / f"{len(wrong)}.db") as store:
+            with pytest.raises(DataError, match=f"line {many + 1}: "):
+                imported(tmp_path / "in", store)
+            assert len(store.page("items", most=2000)) == many
+    (tmp_path / "in" / "items.jsonl").unlink()
+    (tmp_path / "in" / "journal.jsonl").write_text('{"name": "a", "time": 1, "body": {}}\n' * many + "{")
+    with opened(tmp_path / "log.db") as store:
+        with pytest.raises(DataError, match=f"line {many + 1}: "):
+            imported(tmp_path / "in", store)
+        assert store.notes("a") == []
+        (tmp_path / "in" / "journal.jsonl").write_text('{"name": "a", "time": 1, "body": {}}\n' * many)
+        assert imported(tmp_path / "in", store) == {"journal": many}
+        assert len(store.notes("a")) == many
+
+
+# --- uploads ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(world) -> bytes:
+    return next(iter(sorted((world / "world" / "media").glob("*.jpg")))).read_bytes()
+
+
+@pytest.fixture
+def mark(engine, picture) -> str:
+    """That of a picture of the item "new"."""
+    mark = kept(engine.folder / "media", engine.store, "new", {"image": (".jpg", picture)})["image"]
+    engine.store.put("items", {"new": {**engine.store.get("items", "new"), "image": mark}})
+    return mark
+
+
+def name(mark: str) -> str:
+    return mark.removeprefix("upload:")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_upload_lies_beside_the_tables_and_is_trained_on(engine, picture, mark, world, tmp_path, form):
+    engine.store.put("problems", {"new": {"why": "none"}})
+    told = exported(engine.folder, engine.store, tmp_path / "out", form=form)
+    assert told["media"] == 1
+    assert "media missing" not in told
+    assert told["documents"] == 0
+    assert (tmp_path / "out" / "media" / name(mark)).read_bytes() == picture
+    assert "upload:" not in (tmp_path / "out" / f"items.{form}").read_text()
+    shutil.move(tmp_path / "out", tmp_path / "moved")  # the tables name it from where they lie
+    items, events = ([str(tmp_path / "moved" / f"{table}.{form}")] for table in ("items", "events"))
+    recipe = recipe_of(items=items, events=events, recommender="popularity")
+    with closing(Engine.train(recipe, tmp_path / "other", cache=world / "cache")) as other:
+        row = other.snapshot.catalog.ids.row("new")
+        assert other.snapshot.catalog.content["image"][row].paths == (tmp_path / "moved" / "media" / name(mark),)
+        assert other.snapshot.views["image"].present[row]
+        assert other.report.missing == ()
+        exported(other.folder, other.store, tmp_path / "again")
+    again = {one["item_id"]: one for one in lines(tmp_path / "again" / "items.jsonl")}
+    assert again["new"]["image"] == str(tmp_path / "moved" / "media" / name(mark))  # of the table, no upload
+    assert not (tmp_path / "again" / "media").exists()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_upload_becomes_another_runs_own_however_often(engine, picture, mark, tmp_path, where, form):
+    exported(engine.folder, engine.store, tmp_path / "out", form=form)
+    shutil.rmtree(engine.folder / "media")
+    (tmp_path / "other").mkdir()
+    with closing(opened(where)) as store:
+        for _ in range(2):
+            assert imported(tmp_path / "out", store, run=tmp_path / "other")["media"] == 1
+            assert [path.name for path in (tmp_path / "other" / "media").iterdir()] == [name(mark)]
+            assert (tmp_path / "other" / "media" / name(mark)).read_bytes() == picture
+            assert store.get("items", "new")["image"] == mark
+            assert store.get("uploads", "new") == {"image": mark}
+        assert "media" not in imported(tmp_path / "out", store)  # no run, no folder for it
+        assert store.get("items", "new")["image"] == f"media/{name(mark)}"
+
+
+def test_over_http_an_imported_picture_is_the_items_own(world, engine, mark, picture, tmp_path):
+    exported(engine.folder, engine.store, tmp_path / "out")
+    shutil.copytree(world / "run", tmp_path / "other")
+    rows = [one for one in lines(tmp_path / "out" / "items.jsonl") if one["item_id"] == "new"]
+    (tmp_path / "out" / "items.jsonl").write_text(json.dumps(rows[0] | {"hidden": False}) + "\n")
+    with running(world, tmp_path / "other") as it:
+        done = CliRunner().invoke(app, ["import", str(tmp_path / "other"), str(tmp_path / "out")])
+        assert ", 1 media" in done.stdout
+        with httpx.Client(base_url=it.url, headers={"X-API-Key": it.key}) as client:
+            begin = time.monotonic()
+            while "new" not in it.service.engine.snapshot.catalog.ids:
+                assert time.monotonic() - begin < 20
+                time.sleep(0.05)
+            snapshot = it.service.engine.snapshot
+            assert snapshot.views["image"].present[snapshot.catalog.ids.row("new")]
+            told = client.get("/v1/items/new").json()
+            assert told["image"] == mark
+            again = client.post("/v1/items", json={"items": [{"item_id": "new", "image": mark}]})
+            assert again.status_code == 200, again.text
+            assert client.delete("/v1/items/new").status_code == 200
+    assert list((tmp_path / "other" / "media").iterdir()) == []
+
+
+def test_an_upload_that_the_version_alone_knows_goes_along(engine, mark, picture, tmp_path):
+    document = engine.store.get("items", "new")
+    (tmp_path / "new.jsonl").write_text(json.dumps(row(document, engine.recipe, Places(engine.folder / "media"))))
+    engine.add(tmp_path / "new.jsonl")
+    exported(engine.folder, engine.store, tmp_path / "both")
+    engine.store.delete("items", "new")
+    with opened(tmp_path / "empty.db") as empty:
+        assert exported(engine.folder, empty, tmp_path / "alone")["media"] == 1
+    for out in ("both", "alone"):
+        told = {one["item_id"]: one for one in lines(tmp_path / out / "items.jsonl")}
+        assert told["new"]["image"] == f"media/{name(mark)}"
+        assert (tmp_path / out / "media" / name(mark)).read_bytes() == picture
+
+
+def test_an_upload_is_named_by_its_own_column_and_not_once_more_by_its_modality(world, engine, tmp_path):
+    tune = next((world / "world" / "media").glob("*.wav")).read_bytes()
+    marks = kept(engine.folder / "media", engine.store, "heard", {"sound": (".wav", tune)})
+    document = {"item_id": "heard", "title": "A tune", **marks}
+    (tmp_path / "new.jsonl").write_text(json.dumps(row(document, engine.recipe, Places(engine.folder / "media"))))
+    engine.add(tmp_path / "new.jsonl")
+    newer = kept(engine.folder / "media", engine.store, "heard", {"sound": (".wav", tune + b"\0")})
+    engine.store.put("items", {"heard": {**document, **newer}})
+    assert exported(engine.folder, engine.store, tmp_path / "out")["media"] == 1
+    told = {one["item_id"]: one for one in lines(tmp_path / "out" / "items.jsonl")}["heard"]
+    assert told["sound"] == f"media/{name(newer['sound'])}"
+    assert "audio" not in told
+
+
+def test_an_upload_that_is_gone_is_counted_and_named_by_its_mark_and_no_link_is_followed(
+    engine, mark, picture, world, tmp_path
+):
+    (tmp_path / "secret").write_text("secret")
+    linked, pipe = f"upload:{'ab' * 16}.jpg", f"upload:{'cd' * 16}.jpg"
+    (engine.folder / "media" / name(linked)).symlink_to(tmp_path / "secret")
+    os.mkfifo(engine.folder / "media" / name(pipe))
+    bodies = {"gone": f"upload:{'0' * 32}.png", "linked": linked, "pipe": pipe, "out": "upload:../log.sqlite"}
+    engine.store.put("items", {item: {"item_id": item, "image": value} for item, value in bodies.items()})
+    engine.store.put("items", {mark: {"item_id": mark, "title": "An id is no file"}})
+    told = exported(engine.folder, engine.store, tmp_path / "out")
+    assert (told["media"], told["media missing"]) == (1, 3)
+    assert [path.name for path in (tmp_path / "out" / "media").iterdir()] == [name(mark)]
+    items = {one["item_id"]: one for one in lines(tmp_path / "out" / "items.jsonl")}
+    assert {item: items[item]["image"] for item in bodies} == bodies
+    assert mark in items
+    (tmp_path / "other").mkdir()
+    with opened(tmp_path / "log.db") as store:  # a mark stays what it is, and brings nothing
+        assert imported(tmp_path / "out", store, run=tmp_path / "other")["media"] == 1
+        assert store.get("items", "linked")["image"] == linked
+        assert store.get("uploads", "linked") is None
+    done = CliRunner().invoke(app, ["export", str(engine.folder), str(tmp_path / "told")])
+    assert "1 media\nmissing 3 media that came by upload; items.jsonl names them as upload:…" in done.stdout
+
+
+def test_what_is_no_file_of_the_folder_is_refused_with_its_line_and_nothing_of_it_is_kept(picture, tmp_path):
+    (tmp_path / "in" / "media").mkdir(parents=True)
+    (tmp_path / "secret").write_text("secret")
+    names = [f"{place:032x}.jpg" for place in range(6)]
+    good, linked, empty, folder, large, lost = names
+    home = tmp_path / "in" / "media"
+    (home / good).write_bytes(picture)
+    (home / linked).symlink_to(tmp_path / "secret")
+    (home / empty).touch()
+    (home / folder).mkdir()
+    with (home / large).open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    for wrong, why in (
+        (linked, "a link"),
+        (empty, "0 bytes"),
+        (folder, "no file"),
+        (large, "bytes; a file"),
+        (lost, "no file"),
+    ):
+        rows = [
+            {"item_id": "first", "image": f"media/{good}"},
+            {"item_id": "odd", "image": f"media/{good}", "clip": f"media/{wrong}"},
+        ]
+        (tmp_path / "in" / "items.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+        (tmp_path / wrong).mkdir()
+        with opened(tmp_path / f"{wrong}.db") as store:
+            with pytest.raises(DataError, match=f"line 2: media/{wrong} .*{why}") as told:
+                imported(tmp_path / "in", store, run=tmp_path / wrong)
+            assert "\n" not in str(told.value)
+            assert [one.id for one in store.page("items")] == [one.id for one in store.page("uploads")] == ["first"]
+            assert len(list((tmp_path / wrong / "media").iterdir())) == 1
+    home.rename(tmp_path / "elsewhere")
+    home.symlink_to(tmp_path / "elsewhere")
+    with opened(tmp_path / "log.db") as store, pytest.raises(DataError, match="line 1: media/ is a link"):
+        imported(tmp_path / "in", store, run=tmp_path / "run")
+    assert not (tmp_path / "run" / "media").exists()
+
+
+def test_other_paths_stay_as_they_are_and_what_is_made_again_is_passed_over(picture, tmp_path):
+    (tmp_path / "in" / "media").mkdir(parents=True)
+    (tmp_path / "in" / "media" / "mine.jpg").write_bytes(picture)
+    paths = [
+        "media/mine.jpg",
+        "media/../../secret",
+        f"media/../{'0' * 32}.jpg",
+        "/etc/hostname",
+        f"other/{'0' * 32}.jpg",
+    ]
+    rows = [{"item_id": str(place), "image": path} for place, path in enumerate(paths)]
+    old = [
+        {"kind": kind, "id": "0", "body": {"image": f"upload:{'0' * 32}.jpg"}}
+        for kind in ("uploads", "problems", "rules")
+    ]
+    for table, written in (("items", rows), ("documents", old)):
+        (tmp_path / "in" / f"{table}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in written))
+    with opened(tmp_path / "log.db") as store:
+        assert imported(tmp_path / "in", store, run=tmp_path / "run") == {"items": len(paths), "documents": 3}
+        assert [store.get("items", str(place))["image"] for place in range(len(paths))] == paths
+        assert store.get("rules", "0")
+        assert store.get("uploads", "0") is None
+        assert store.get("problems", "0") is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_told_with_its_line(engine, mark, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    exported(engine.folder, engine.store, tmp_path / "out")
+    monkeypatch.setattr("sensorium.uploaded.os.replace", full)
+    (tmp_path / "other").mkdir()
+    with opened(tmp_path / "log.db") as store:
+        with pytest.raises(DataError, match=r"line \d+: its media cannot be kept \(No space left"):
+            imported(tmp_path / "out", store, run=tmp_path / "other")
+        assert store.get("uploads", "new") is None
+    assert list((tmp_path / "other" / "media").iterdir()) == []

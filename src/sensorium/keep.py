@@ -39,7 +39,7 @@ def export(
     run: Run, folder: Annotated[Path, typer.Argument(help="The folder to write.")],
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
 ) -> None:  # fmt: skip
-    """Write items, people, events, journals and the names of keys as tables."""
+    """Write items, people, events, journals and the names of keys as tables, and uploaded media beside them."""
     from sensorium.feedback.open import opened
     from sensorium.moving import exported
     from sensorium.runs import current, store_of
@@ -47,11 +47,14 @@ def export(
     current(run)
     with closing(opened(store_of(run))) as store:
         counts = exported(run, store, folder, form=form)
+    gone = counts.pop("media missing", 0)
     print(f"{folder}: {_told(counts)}")
+    if gone:
+        print(f"missing {gone:,} media that came by upload; items.{form} names them as upload:…")
 
 
 def import_(run: Run, folder: Annotated[Path, typer.Argument(help="What sensorium export wrote.")]) -> None:
-    """Put exported tables into the store of a run; a running service takes them up."""
+    """Put exported tables, and the uploaded media beside them, into a run; a running service takes them up."""
     from sensorium.feedback.open import opened
     from sensorium.moving import imported
     from sensorium.runs import current, store_of
@@ -59,7 +62,7 @@ def import_(run: Run, folder: Annotated[Path, typer.Argument(help="What sensoriu
 
     version = read(current(run))
     with closing(opened(store_of(run))) as store:
-        counts = imported(folder, store, version)
+        counts = imported(folder, store, version, run)
     print(f"{run}: {_told(counts)}; learn from them with:  sensorium refresh {run}")
 
 

@@ -1,7 +1,8 @@
 """Everything a run knows, as tables that anything can read; and such tables into the store of a run.
 
 Items and people are what the present version and the store tell of them together, events are those that were learnt from
-and those that came since, each once. Keys are named, and their secrets are nowhere. What is exported can be trained on
+and those that came since, each once. Media that came by upload lie beside the tables, in `media/`, and items name them from
+there. Keys are named, and their secrets are nowhere. What is exported can be trained on
 (`sensorium train --items items.jsonl --events events.jsonl`), or imported into another run, again and again: an event
 is stored once, and not at all where the run has learnt it from its tables.
 """
@@ -12,13 +13,14 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from functools import partial
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +32,10 @@ from sensorium.data.content import Attributes, Media, Text
 from sensorium.data.prepare import folded
 from sensorium.errors import DataError, SnapshotError
 from sensorium.feedback.log import Log
-from sensorium.feedback.store import Entry, Note, Store
+from sensorium.feedback.store import Entry, Note, Store, written
+from sensorium.recipe import read_recipe_text
 from sensorium.snapshot import Snapshot
+from sensorium.uploaded import KIND, UPLOADED, columns_of, kept, name_of, opened
 
 FORMATS = ("jsonl", "csv")
 TABLES = ("items", "users", "events", "journal", "documents", "keys")
@@ -41,14 +45,20 @@ COLUMNS = ("user", "item", "kind", "time", "value", "text", "key")
 BATCH = 1000
 OURS = "import:"  # begins the keys of events that came without one
 PIECE = 20_000  # entries of the log that are read at once
+PIECE_BYTES = 1 << 20  # of a file that are copied at once
 LINE_BYTES = 1 << 20
+FILE_BYTES = 1 << 30  # of an upload: as many as a service can be told to take in a body
+MEDIA = f"{runs.UPLOADS}/"  # begins the path of an upload in an export
+MADE = (KIND, "problems")  # documents that are made again of others
+WRONG = (DataError, ValueError, TypeError, KeyError, OverflowError, RecursionError, csv.Error)  # of a line
 Row = dict[str, Any]
 Said = tuple[str, str, str, float, float | None, str | None]  # user, item, kind, time, value, text
 T = TypeVar("T")
 
 
 def exported(folder: Path | str, store: Store, out: Path | str, *, form: str = "jsonl") -> dict[str, int]:
-    """Writes a run's tables to a folder, made while the run is served; returns how many rows each has.
+    """Writes a run's tables to a folder, made while the run is served; returns how many rows each has, how many `media` that
+    came by upload lie beside them, and how many `media missing` that items go on naming by their marks.
 
     **Raises** SnapshotError where the folder holds something already; DataError for a form that is not known.
     """
@@ -71,10 +81,14 @@ def exported(folder: Path | str, store: Store, out: Path | str, *, form: str = "
                     documents[kind][one] = known if known is not None else {"dropped": True}
                 elif known is not None and kind == "keys":
                     keys.append({"name": one, **{word: known[word] for word in ("role", "made") if word in known}})
-                elif known is not None:
+                elif known is not None and kind not in MADE:
                     others.append({"kind": kind, "id": one, "body": known})
+            media = _Media(
+                folder / runs.UPLOADS, out / runs.UPLOADS, columns_of(read_recipe_text(version.recipe).items)
+            )
+            items = _things("items", version.catalog, documents["items"], version.hidden, media)
             tables: dict[str, Iterable[Row]] = {
-                "items": _things("items", version.catalog, documents["items"], version.hidden),
+                "items": map(media.beside, items),
                 "users": _things("users", version.people, documents["users"]),
                 "events": _events(version, copy.rows("events"), _position(version, store)),
                 "journal": (
@@ -84,53 +98,98 @@ def exported(folder: Path | str, store: Store, out: Path | str, *, form: str = "
                 "documents": others,
                 "keys": keys,
             }
-            return {name: _write(out / f"{name}.{form}", rows) for name, rows in tables.items()}
+            counts = {name: _write(out / f"{name}.{form}", rows) for name, rows in tables.items()}
+            there = Counter(media.copied.values())
+            told = {"media": there[True], "media missing": there[False]}
+            return counts | {name: count for name, count in told.items() if count}
 
 
-def imported(folder: Path | str, store: Store, version: Snapshot | None = None) -> dict[str, int]:
-    """Puts exported tables into a store, those that there are; returns how many rows of each, and how many events were
-    `known already`.
+def imported(
+    folder: Path | str, store: Store, version: Snapshot | None = None, run: Path | str | None = None
+) -> dict[str, int]:
+    """Puts exported tables into a store, those that there are; returns how many rows of each, how many `media`, and how many
+    events were `known already`.
 
-    Items and people replace what the store tells of them. An event is known by its key, or else by what it says: what is
-    in the store, or what the `version` of its run has learnt from tables, is not stored again. A journal is taken where
-    the store has none of its name. Keys must be made anew.
-    **Raises** DataError for a wrong line, which it names; what stands before it is stored. **Cost** all the log, once.
+    Items and people replace what the store tells of them. Uploads that lie beside the tables go to the folder of the `run`,
+    as its own; without it, items name them as the table does. An event is known by its key, or else by what it says: what is
+    in the store, or what the `version` of its run has learnt from tables, is not stored again. A journal is taken, whole,
+    where the store has none of its name. Keys must be made anew.
+    **Raises** DataError for a wrong line, or one whose upload is wrong; what stands before it is stored. **Cost** all the
+    log, once.
     """
     folder, counts = Path(folder), dict[str, int]()
     there = [(table, folder / f"{table}.{form}") for table in TABLES for form in FORMATS]
     there = [(table, path) for table, path in there if path.is_file() and table != "keys"]
     if not there:
         raise SnapshotError(f"{folder}: nothing to import; it should hold items.jsonl, events.jsonl or the like")
-    known = Known(store, version)
-    took: Mapping[str, Callable[[Store, Iterable[Row]], None]] = {
-        "items": _put_things("items"), "users": _put_things("users"), "events": known.append, "journal": _note,
+    known, files = Known(store, version), None if run is None else _Files(folder, Path(run) / runs.UPLOADS, store)
+    took: Mapping[str, Callable[[Store, _Rows], None]] = {
+        "items": partial(_put_items, files=files), "users": _put_users, "events": known.append, "journal": _note,
         "documents": _put_others,
     }  # fmt: skip
     for table, path in there:
-        number = 0
-
-        def rows(path: Path = path) -> Iterator[Row]:
-            nonlocal number
-            for row in _read(path):
-                number += 1
-                yield row
-
+        rows = _Rows(path)
         try:
-            took[table](store, rows())
+            took[table](store, rows)
         except KeyError as error:
-            raise DataError(f"{path}, row {number}: {error.args[0]} is missing") from None
-        except (DataError, ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}, up to row {number}: {' '.join(str(error).split())}") from None
-        counts[table] = number
-    return {**counts, "known already": known.met} if known.met else counts
+            raise DataError(f"{path}, line {rows.line}: {error.args[0]} is missing") from None
+        except WRONG as error:
+            raise DataError(f"{path}, line {rows.line}: {' '.join(str(error).split())}") from None
+        counts[table] = rows.count
+    told = {"media": 0 if files is None else len(files.names), "known already": known.met}
+    return counts | {name: count for name, count in told.items() if count}
 
 
 # --- out ----------------------------------------------------------------------------------------------------------
 
 
+class _Media:
+    """Media of a run that came by upload, on their way out: those that items name are copied, each once."""
+
+    def __init__(self, home: Path, out: Path, columns: Mapping[str, str]) -> None:
+        self.home, self.out, self.columns = home, out, columns
+        self.copied: dict[str, bool] = {}  # by name: False where it is gone
+        self._homes = {Path(os.path.abspath(home)), home.resolve()}
+
+    def mark(self, path: Path) -> str:
+        """The mark of a file of the catalogue, "" where it did not come by upload."""
+        mark = UPLOADED + path.name
+        return mark if name_of(mark) and path.parent in self._homes else ""
+
+    def has(self, told: Row, modality: str) -> bool:
+        """Whether a document has media of a modality in columns of its own: they stand in for those of the catalogue."""
+        return any(value and self.columns.get(column) == modality for column, value in told.items())
+
+    def beside(self, row: Row) -> Row:
+        """A row that names uploads by where they lie from the table; those that are gone by their marks."""
+        return {key: value if key == NAMES["items"] else self._beside(value) for key, value in row.items()}
+
+    def _beside(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._beside(one) for one in value]
+        name = name_of(value)
+        if name and name not in self.copied:
+            self.copied[name] = self._copy(name)
+        return MEDIA + name if name and self.copied[name] else value
+
+    def _copy(self, name: str) -> bool:
+        try:
+            file = opened(self.home / name)
+        except FileNotFoundError:
+            return False
+        with file:
+            self.out.mkdir(exist_ok=True)
+            with (self.out / name).open("xb") as out:
+                shutil.copyfileobj(file, out, PIECE_BYTES)
+                out.flush()
+                os.fsync(out.fileno())
+        return True
+
+
 def _things(
-    kind: str, catalog: Catalog | None, documents: Mapping[str, Row], hidden: Iterable[int] = ()
-) -> Iterator[Row]:
+    kind: str, catalog: Catalog | None, documents: Mapping[str, Row], hidden: Iterable[int] = (),
+    media: _Media | None = None,
+) -> Iterator[Row]:  # fmt: skip
     """What is known of each: the version's columns, and over them what the store was told since."""
     concealed = set(hidden)
     for row, name in enumerate(catalog.ids if catalog is not None else ()):
@@ -146,7 +205,11 @@ def _things(
                 case Text(fields):
                     known |= dict(fields)
                 case Media(paths):
-                    known[modality] = [str(path) for path in paths] if len(paths) > 1 else str(paths[0])
+                    marks = {path: media.mark(path) for path in paths} if media is not None else {}
+                    again = media is not None and media.has(told, modality)
+                    files = [marks.get(path) or str(path) for path in paths if not (again and marks.get(path))]
+                    if files:
+                        known[modality] = files if len(files) > 1 else files[0]
                 case Attributes(values):
                     known |= {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         if row in concealed:
@@ -204,24 +267,55 @@ def _cell(value: Any) -> Any:
 # --- in -----------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        if path.suffix == ".csv":
-            text = (line.decode("utf-8") for line in _lines(file))
-            for row in csv.DictReader(text, strict=True):
-                if None in row:
-                    raise DataError("a row has more cells than there are columns")
-                yield {key: value for key, value in row.items() if value not in ("", None)}
-            return
-        for line in _lines(file):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DataError("a line is no JSON object")
+class _Rows:
+    """The rows of a table, as often as they are gone through; `line` is where the newest begins, `count` how many came."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.line, self.count = path, 0, 0
+
+    def __iter__(self) -> Iterator[Row]:
+        self.line = self.count = 0
+        with self.path.open("rb") as file:
+            for row in self._cells(file) if self.path.suffix == ".csv" else self._objects(file):
+                self.count += 1
                 yield row
 
+    def _objects(self, file: IO[bytes]) -> Iterator[Row]:
+        lines = _lines(file)
+        while True:
+            self.line += 1
+            line = next(lines, b"")
+            if not line:
+                return
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.rstrip(b"\r\n"))  # lest the place be told of a next line
+            except json.JSONDecodeError as error:
+                raise DataError(f"not JSON ({error.msg}, column {error.colno})") from None
+            if not isinstance(row, dict):
+                raise DataError("a line is no JSON object")
+            yield row
 
-def _lines(file: Any) -> Iterator[bytes]:
+    def _cells(self, file: IO[bytes]) -> Iterator[Row]:
+        csv.field_size_limit(
+            max(csv.field_size_limit(), LINE_BYTES)
+        )  # what is exported may be longer than it is at first
+        table = csv.reader((line.decode("utf-8") for line in _lines(file)), strict=True)
+        self.line = 1
+        columns = next(table, [])
+        while True:
+            self.line = table.line_num + 1
+            cells = next(table, None)
+            if cells is None:
+                return
+            if len(cells) > len(columns):
+                raise DataError("a row has more cells than there are columns")
+            if cells:
+                yield {key: value for key, value in zip(columns, cells, strict=False) if value != ""}
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
     while line := file.readline(LINE_BYTES + 1):
         if len(line) > LINE_BYTES:
             raise DataError(f"a line is longer than {LINE_BYTES:,} bytes")
@@ -229,30 +323,93 @@ def _lines(file: Any) -> Iterator[bytes]:
 
 
 def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
-    left = iter(rows)
-    while batch := list(islice(left, BATCH)):
+    """Rows by BATCH; those before a wrong one are given before it is told."""
+    batch: list[T] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except WRONG:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
 
 
-def _put_things(kind: str) -> Callable[[Store, Iterable[Row]], None]:
-    def thing(row: Row) -> tuple[str, Row]:
-        name = str(row[NAMES[kind]])
-        hidden = row.get("hidden") in (True, "true", "True")
-        return name, {**row, NAMES[kind]: name, "hidden": hidden} if kind == "items" else row
+def _put(rows: _Rows, made: Callable[[Row], T | None], put: Callable[[list[T]], object]) -> None:
+    """What is made of rows is put by BATCH; a batch that is refused is put one by one, up to the row that is wrong."""
+    things = ((rows.line, thing) for row in rows if (thing := made(row)) is not None)
+    for batch in _batches(things):
+        try:
+            put([thing for _, thing in batch])
+        except WRONG:
+            for rows.line, thing in batch:
+                put([thing])
+            raise
 
-    def put(store: Store, rows: Iterable[Row]) -> None:
-        for batch in _batches(map(thing, rows)):  # a wrong row is told before the next one is read
-            store.put(kind, dict(batch))
 
-    return put
+class _Files:
+    """Uploads that lie beside exported tables, on their way into the folder of a run."""
+
+    def __init__(self, source: Path, home: Path, store: Store) -> None:
+        self.source, self.home, self.store = source / runs.UPLOADS, home, store
+        self.names: set[str] = set()  # of those that came
+
+    def own(self, item: str, row: Row) -> Row:
+        """A row that names its uploads by their marks in the run, once they are kept there. **Raises** DataError."""
+        names = {column: name for column, value in row.items() if (name := name_of(value, MEDIA))}
+        names.pop(NAMES["items"], None)
+        if not names:
+            return row
+        files = {column: (Path(name).suffix, self._body(name)) for column, name in names.items()}
+        try:
+            marks = kept(self.home, self.store, item, files)
+        except OSError as error:
+            raise DataError(f"its media cannot be kept ({error.strerror or type(error).__name__})") from None
+        self.names.update(names.values())
+        return row | marks
+
+    def _body(self, name: str) -> bytes:
+        try:
+            if self.source.is_symlink():
+                raise DataError(f"{MEDIA} is a link, and none is followed; put the folder itself beside the tables")
+            with opened(self.source / name) as file:
+                size = os.fstat(file.fileno()).st_size
+                if not 0 < size <= FILE_BYTES:
+                    raise DataError(f"{MEDIA}{name} has {size:,} bytes; a file may have 1 to {FILE_BYTES:,}")
+                return file.read(size)
+        except FileNotFoundError:
+            raise DataError(
+                f"{MEDIA}{name} is no file beside the table (a link is none); copy it there, or empty the cell"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{MEDIA}{name} cannot be read ({error.strerror or type(error).__name__})") from None
 
 
-def _put_others(store: Store, rows: Iterable[Row]) -> None:
+def _put_items(store: Store, rows: _Rows, *, files: _Files | None) -> None:
+    def item(row: Row) -> tuple[str, Row]:
+        name = str(row["item_id"])
+        row = {**row, "item_id": name, "hidden": row.get("hidden") in (True, "true", "True")}
+        return name, row if files is None else files.own(name, row)
+
+    _put(rows, item, lambda batch: store.put("items", dict(batch)))
+
+
+def _put_users(store: Store, rows: _Rows) -> None:
+    _put(rows, lambda row: (str(row["user_id"]), row), lambda batch: store.put("users", dict(batch)))
+
+
+def _put_others(store: Store, rows: _Rows) -> None:
     for row in rows:
-        if str(row["kind"]) in ("keys", *NAMES):
-            raise DataError(f"documents of the kind {row['kind']!r} are not taken from here")
+        kind = str(row["kind"])
+        if kind in ("keys", *NAMES):
+            raise DataError(f"documents of the kind {kind!r} are not taken from here")
         body = json.loads(row["body"]) if isinstance(row["body"], str) else row["body"]
-        store.put(str(row["kind"]), {str(row["id"]): dict(body)})
+        if kind not in MADE:  # which exports of before have
+            store.put(kind, {str(row["id"]): dict(body)})
 
 
 class Known:
@@ -267,12 +424,10 @@ class Known:
         self._keyed: Counter[Said] = Counter()  # of the log, with one
         self._seen: Counter[str] = Counter()
 
-    def append(self, store: Store, rows: Iterable[Row]) -> None:
+    def append(self, store: Store, rows: _Rows) -> None:
         """Stores the events that are new."""
         self._look()
-        new = (entry for entry in map(self._new, rows) if entry is not None)
-        for batch in _batches(new):
-            store.append(batch)
+        _put(rows, self._new, store.append)
 
     def _look(self) -> None:
         timed, position = True, 0
@@ -336,14 +491,16 @@ def _position(version: Snapshot, store: Store) -> int:
     return version.position if version.log in ("", store.identity) else version.logs.get(store.identity, 0)
 
 
-def _note(store: Store, rows: Iterable[Row]) -> None:
-    new: dict[str, bool] = {}
+def _note(store: Store, rows: _Rows) -> None:
+    names: set[str] = set()
+    for row in rows:  # to the end, before anything is stored: a part of a journal would keep the rest out
+        name, note = _noted(row)
+        written(note.body)
+        names.add(name)
+    new = {name for name in names if not store.notes(name, most=1)}
     for batch in _batches(map(_noted, rows)):
-        for name in dict.fromkeys(name for name, _ in batch):
-            if name not in new:
-                new[name] = not store.notes(name, most=1)
-            if new[name]:
-                store.note(name, [one for journal, one in batch if journal == name])
+        for name in dict.fromkeys(name for name, _ in batch if name in new):
+            store.note(name, [one for journal, one in batch if journal == name])
 
 
 def _noted(row: Row) -> tuple[str, Note]:

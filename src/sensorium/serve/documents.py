@@ -19,6 +19,7 @@ from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Document
 from sensorium.recipe import Recipe
 from sensorium.runs import UPLOAD
+from sensorium.uploaded import UPLOADED
 
 MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
@@ -27,7 +28,6 @@ ITEMS = "items"  # the kind of document that items are
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
 MARKS = ("dropped", GORSE)  # that nobody may send
 OURS = ("item_id", "hidden", *MARKS)  # what a document has beside the columns of the table
-UPLOADED = "upload:"  # begins the mark of a file that came by upload
 _NAME = re.compile(UPLOAD)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from sensorium.arrays import digest
-from sensorium.data.columns import MEDIA_NAMES, Things
 from sensorium.data.content import AUDIO, IMAGE, VIDEO
 from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Store
 from sensorium.serve import schemas as wire
-from sensorium.serve.documents import ITEMS, UPLOADED, Places
+from sensorium.serve.documents import ITEMS, Places
 from sensorium.serve.paths import Segment
+from sensorium.uploaded import KIND, UPLOADED, columns_of, kept
 
-KIND = "uploads"  # of the documents in the store: by item, which file each column has
 ROLES: Mapping[tuple[str, str], str] = {("PUT", "/v1/items/[^/]+/media/[^/]+"): "write"}
 # Only the family matters to decoding, which looks at what is in the file; the ending is for whoever looks into the folder.
 TYPES: Mapping[str, tuple[str, str]] = {
@@ -33,31 +30,14 @@ TYPES: Mapping[str, tuple[str, str]] = {
 
 
 class Uploads:
-    """The uploaded files of a run. A file is named by its item, its column and its bytes, so it is one item's alone."""
+    """The uploaded files of a run, each one item's alone."""
 
     def __init__(self, places: Places, store: Store) -> None:
         self.places, self.folder, self.store = places, places.uploads, store
 
     def kept(self, item: str, column: str, ending: str, body: bytes) -> str:
         """The file's mark, once it is on the disk and noted for the item. **Raises** OSError where the disk is full."""
-        self.folder.mkdir(exist_ok=True)
-        name = digest(item, column, body) + ending
-        draft = self.folder / f".{name}.{os.getpid()}.draft"
-        try:
-            with draft.open("wb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self.folder / name)
-        finally:
-            draft.unlink(missing_ok=True)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        self.store.put(KIND, {item: {**(self.store.get(KIND, item) or {}), column: UPLOADED + name}})
-        return UPLOADED + name
+        return kept(self.folder, self.store, item, {column: (ending, body)})[column]
 
     def filled(self, item: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """An item's document with the uploaded files in the columns of which it says nothing. **Raises** DataError for a mark
@@ -74,14 +54,6 @@ class Uploads:
         for mark in (self.store.get(KIND, item) or {}).values():
             self.places.inside(mark).unlink(missing_ok=True)
         self.store.delete(KIND, item)
-
-
-def columns_of(things: Things) -> dict[str, str]:
-    """The columns of media that the run's table has, or may have, and the modality of each."""
-    if things.conventional:
-        return {column: kind for kind, columns in MEDIA_NAMES.items() for column in columns}
-    named = {IMAGE: things.image, AUDIO: things.audio, VIDEO: things.video}
-    return {column: kind for kind, columns in named.items() for column in columns or ()}
 
 
 def uploads(service: Any) -> APIRouter:
