@@ -7,8 +7,8 @@ items; the cells give them in closed form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -19,10 +19,15 @@ from sensorium.arrays import Bits, Floats, Rows, slices
 from sensorium.errors import ShapeError
 from sensorium.models.model import Pull
 
+Doubles = NDArray[np.float64]
+Means = tuple[Floats, Doubles]  # of the items of each cell: their mean (G, D), and that of their squared lengths (G,)
+
 BLOCK = 65_536  # rows of which distances are held at once
 TURNS, LAST_TURNS = 6, 2  # of k-means, within groups and then over all cells
 SAMPLE = 32  # vectors a cell by which the cells are found
 CLOSE_BYTES = 128 * 1024 * 1024  # of a table that is held a second time, cell by cell
+FEW = 0.05  # the share of items up to which cells grow by what is new or changed; beyond, all are looked at
+COMPARED = 2 * 1024 * 1024  # numbers that are compared at once
 HEAVY, LOOKED = 16, 512  # cells next to a history whose items are looked at, and how many items at the most
 LEAST, SHARE = 700, 0.008  # items that are scored: at least so many, and this share of all
 
@@ -34,7 +39,8 @@ class Table:
     **Shapes** values (I, D), and `close` the same cell by cell, unless that would be too much to hold; present (I,), None
     where all are; centres (D, G): means of the cells; spread (G,): the mean squared distance of an item from its cell's mean,
     in the usual one; around (D, D): the covariance of an item about its cell's mean; total (D,), square (D, D): Σ v and
-    Σ v vᵀ over all items.
+    Σ v vᵀ over all items. What growing starts from, in double precision: lengths (G,): the mean squared length of a cell's
+    items, unrounded (D, D): `square` before it is rounded.
     """
 
     values: Floats
@@ -45,37 +51,67 @@ class Table:
     around: Floats
     total: Floats
     square: Floats
+    lengths: Doubles
+    unrounded: Doubles
 
     @classmethod
     def of(cls, values: Floats, rows: Rows, start: Rows) -> Table:
         """What one look at the vectors says of the cells that `Cells.rows` and `Cells.start` tell."""
-        size, sizes = values.shape[1], np.diff(start)
+        size, count = values.shape[1], len(start) - 1
         close = np.empty_like(values) if values.nbytes <= CLOSE_BYTES else None
         present = np.ones(len(values), bool)
-        centres, lengths = np.zeros((len(sizes), size), np.float32), np.zeros(len(sizes))
-        square = np.zeros((size, size))
-        begin = 0
-        while begin < len(sizes):  # some whole cells at a time
-            end = max(begin + 1, int(np.searchsorted(start, start[begin] + BLOCK, "right")) - 1)
-            here = values[rows[start[begin] : start[end]]]
+        centres, lengths, square = np.zeros((count, size), np.float32), np.zeros(count), np.zeros((size, size))
+        for part in _whole(start):
+            own = start[part.start : part.stop + 1]
+            here = values[rows[own[0] : own[-1]]]
             if close is not None:
-                close[start[begin] : start[end]] = here
-            squares = np.einsum("ij,ij->i", here, here)
-            present[rows[start[begin] : start[end]]] = squares > 0
+                close[own[0] : own[-1]] = here
+            centres[part], lengths[part], squares = _means_of(here, own - own[0])
+            present[rows[own[0] : own[-1]]] = squares > 0
             square += here.T @ here
-            filled = begin + np.flatnonzero(sizes[begin:end])
-            if len(filled):
-                centres[filled] = np.add.reduceat(here, start[filled] - start[begin]) / sizes[filled][:, None]
-                lengths[filled] = np.add.reduceat(squares, start[filled] - start[begin]) / sizes[filled]
-            begin = end
+        return cls._told(values, close, present, centres, lengths, square, np.diff(start))
+
+    @classmethod
+    def _told(
+        cls, values: Floats, close: Floats | None, present: NDArray[np.bool_] | None,
+        centres: Floats, lengths: Doubles, square: Doubles, sizes: Rows,
+    ) -> Table:  # fmt: skip
+        """What follows from the centres (G, D), the mean squared lengths (G,) and Σ v vᵀ."""
         exact = centres.astype(np.float64)
         around = (square - (exact.T * sizes) @ exact) / max(len(values), 1)
         usual = max(float(np.trace(around)), 1e-30)
         spread = np.maximum(lengths - np.einsum("ij,ij->i", exact, exact), 0) / usual
         return cls(
-            values, close, None if present.all() else present, np.ascontiguousarray(centres.T), spread.astype(np.float32),
-            around.astype(np.float32), (sizes @ exact).astype(np.float32), square.astype(np.float32),
+            values, close, None if present is None or present.all() else present, np.ascontiguousarray(centres.T),
+            spread.astype(np.float32), around.astype(np.float32), (sizes @ exact).astype(np.float32),
+            square.astype(np.float32), lengths, square,
         )  # fmt: skip
+
+    def grown(self, values: Floats, changed: Rows, means: Means, rows: Rows, start: Rows) -> Table:
+        """Itself for other `values`, which differ in the rows `changed` and have more; `means`: of all the cells now."""
+        known = len(self.values)
+        if len(values) == known and not len(changed):
+            return replace(self, values=values)
+        looked = np.concatenate([changed, np.arange(known, len(values))])
+        now, before = values[looked].astype(np.float64), self.values[changed].astype(np.float64)
+        there = np.einsum("ij,ij->i", values[looked], values[looked]) > 0
+        present = None
+        if self.present is not None or not there.all():
+            present = np.ones(len(values), bool)
+            present[:known] = True if self.present is None else self.present
+            present[looked] = there
+        close = None
+        if values.nbytes <= CLOSE_BYTES:
+            close = np.empty_like(values)
+            if self.close is None:
+                np.take(values, rows, axis=0, out=close, mode="clip")  # "raise", the usual mode, takes a copy more
+            else:  # along memory, which takes half as long as row by row
+                other = rows >= known
+                np.take(self.close, np.cumsum(~other) - 1, axis=0, out=close, mode="clip")
+                other |= np.isin(rows, changed, kind="table")
+                close[other] = values[rows[other]]
+        square = self.unrounded + now.T @ now - before.T @ before
+        return self._told(values, close, present, *means, square, np.diff(start))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +188,37 @@ class Cells:
             )
             for b, (begin, end) in enumerate(pairwise(found.tolist()))
         ]  # fmt: skip
+
+    def grown(self, tables: Sequence[Floats]) -> Cells:
+        """The cells for tables that have more rows, or other vectors in some of those known: what `cells_by` gives for the
+        known cells, without a look at what stayed. Itself stays as it is; a table that begins in the memory of the one
+        before is taken to begin with the same rows.
+
+        **Shapes** tables[m] (I', D_m), I' ≥ I. **Raises** ShapeError for others. **Cost** a comparison of the known rows
+        and a copy of the tables; a look at the cells that changed. As `cells_by` where more than FEW of the items are new or changed.
+        """
+        known, items = len(self), len(tables[0]) if tables else 0
+        wanted, given = [one.values.shape[1] for one in self.tables], [table.shape for table in tables]
+        if items < known or given != [(items, size) for size in wanted]:
+            raise ShapeError(f"cells of {known:,} items by vectors of {wanted} cannot grow to {given}; find them anew")
+        most = int(FEW * known)
+        changed = [_changed(one.values, table, most) for one, table in zip(self.tables, tables, strict=True)]
+        if items - known > most or any(rows is None for rows in changed):
+            return cells_by(tables, self.cell)
+        fresh, others = [table[known:] for table in tables], [rows for rows in changed if rows is not None]
+        means = [
+            _again((np.ascontiguousarray(one.centres.T), one.lengths), table, self.cell[rows], self.rows, self.start)
+            for one, table, rows in zip(self.tables, tables, others, strict=True)
+        ]
+        cell, rows, start = self.cell, self.rows, self.start
+        if items > known:
+            new = _fitting(means, np.diff(start), fresh)
+            cell = np.concatenate([cell, new])
+            rows = np.insert(rows, start[new + 1], np.arange(known, items))  # behind those that their cells hold
+            start = start + _bounds(np.bincount(new, minlength=len(start) - 1))
+            means = [_again(own, table, new, rows, start) for own, table in zip(means, tables, strict=True)]
+        told = zip(self.tables, tables, others, means, strict=True)
+        return Cells(tuple(one.grown(table, at, own, rows, start) for one, table, at, own in told), cell, start, rows)
 
 
 def _begins(lines: Sequence[Sized]) -> Rows:
@@ -275,21 +342,93 @@ def cells_by(tables: Sequence[Floats], cell: NDArray[np.int32]) -> Cells:
         raise ShapeError(f"cells of {len(cell):,} items in a catalogue of {items:,}; train the run again")
     known = [table[: len(cell)] for table in tables]
     rows = np.argsort(cell, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(cell))]).astype(np.int64)
+    sizes = np.bincount(cell)
+    start = _bounds(sizes)
     told = tuple(Table.of(table, rows, start) for table in known)
     if len(cell) < items:
-        weights = [_weight(table) for table in known]
-        centres = np.concatenate([w * one.centres.T for w, one in zip(weights, told, strict=True)], axis=1)
-        fresh = np.concatenate([w * table[len(cell) :] for w, table in zip(weights, tables, strict=True)], axis=1)
-        return cells_by(tables, np.concatenate([cell, _nearest(fresh, centres)]))
+        means = [(np.ascontiguousarray(one.centres.T), one.lengths) for one in told]
+        return cells_by(
+            tables, np.concatenate([cell, _fitting(means, sizes, [table[len(cell) :] for table in tables])])
+        )
     return Cells(told, cell, start, rows)
+
+
+def _bounds(sizes: Rows) -> Rows:
+    """Where each cell begins, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _whole(start: Rows, most: int = BLOCK) -> Iterator[slice]:
+    """Some whole cells at a time: as many as hold `most` items together, at least one."""
+    begin = 0
+    while begin < len(start) - 1:
+        end = max(begin + 1, int(np.searchsorted(start, start[begin] + most, "right")) - 1)
+        yield slice(begin, end)
+        begin = end
+
+
+def _means_of(here: Floats, start: Rows) -> tuple[Floats, Doubles, Floats]:
+    """The means of some cells by their items' vectors, zeros where one is empty; and the squared length of each vector."""
+    sizes = np.diff(start)
+    centres, lengths = np.zeros((len(sizes), here.shape[1]), np.float32), np.zeros(len(sizes))
+    squares = np.einsum("ij,ij->i", here, here)
+    filled = np.flatnonzero(sizes)
+    if len(filled):
+        centres[filled] = np.add.reduceat(here, start[filled]) / sizes[filled][:, None]
+        lengths[filled] = np.add.reduceat(squares, start[filled]) / sizes[filled]
+    return centres, lengths, squares
+
+
+def _again(means: Means, values: Floats, cells: NDArray[np.int32], rows: Rows, start: Rows) -> Means:
+    """The means after a new look at the items of some cells."""
+    if not len(cells):
+        return means
+    cells, centres, lengths = np.unique(cells), means[0].copy(), means[1].copy()
+    sizes = start[cells + 1] - start[cells]
+    first = _bounds(sizes)
+    places = np.repeat(start[cells] - first[:-1], sizes) + np.arange(first[-1])
+    for part in _whole(first, BLOCK // 16):  # reduceat keeps the interpreter's lock: not for long
+        own = first[part.start : part.stop + 1]
+        here = values[rows[places[own[0] : own[-1]]]]
+        centres[cells[part]], lengths[cells[part]], _ = _means_of(here, own - own[0])
+    return centres, lengths
+
+
+def _fitting(means: Sequence[Means], sizes: Rows, fresh: Sequence[Floats]) -> NDArray[np.int32]:
+    """The cells next to some new items, by all tables together, each counting the same."""
+    weights = [_scale(float(sizes @ lengths) / max(int(sizes.sum()), 1)) for _, lengths in means]
+    centres = np.concatenate([w * own for w, (own, _) in zip(weights, means, strict=True)], axis=1)
+    return _nearest(np.concatenate([w * own for w, own in zip(weights, fresh, strict=True)], axis=1), centres)
+
+
+def _changed(before: Floats, now: Floats, most: int) -> Rows | None:
+    """The rows of a table that are others in a later one, which has at least as many; None where they are more than `most`."""
+    if _address(before) == _address(now):
+        return np.zeros(0, np.int64)
+    found: list[Rows] = [np.zeros(0, np.int64)]
+    for part in slices(len(before), max(1, COMPARED // max(before.shape[1], 1))):
+        other = before[part] != now[part]
+        if other.any():
+            found.append(part.start + np.flatnonzero(other.any(axis=1)))
+            most -= len(found[-1])
+            if most < 0:
+                return None
+    return np.concatenate(found)
+
+
+def _address(table: Floats) -> tuple[int, tuple[int, ...]]:
+    """Where a table lies in memory, and how."""
+    return table.__array_interface__["data"][0], table.strides
 
 
 def _weight(table: Floats) -> np.float32:
     """What makes the mean squared length of a table's rows 1."""
-    return np.float32(
-        1 / max(float(np.sqrt(np.einsum("ij,ij->", table, table, dtype=np.float64) / max(len(table), 1))), 1e-12)
-    )
+    return _scale(float(np.einsum("ij,ij->", table, table, dtype=np.float64)) / max(len(table), 1))
+
+
+def _scale(square: float) -> np.float32:
+    """What makes a mean squared length 1."""
+    return np.float32(1 / max(float(np.sqrt(square)), 1e-12))
 
 
 def _nearest(vectors: Floats, centres: Floats) -> NDArray[np.int32]:
