@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -99,3 +101,89 @@ def test_times_may_be_anything(time: float) -> None:
     assert np.isfinite(told.popularity).all()
     assert told.popularity[1] == (2 if time < NOW else 0)
     assert set(told.popular.tolist()) <= {0, 1, 2}
+
+
+def long_log(rng: np.random.Generator, count: int) -> list[Entry]:
+    """Events of items that are known and of others, in no order of time; some are of the future, but not the first.
+
+    They lie whole half-lives apart, so that nothing is rounded, in whatever order they are counted.
+    """
+    ages = rng.integers(-9, 3, count)
+    ages[0] = min(ages[0], 0)
+    kinds, items = rng.choice(["view", "buy", "dislike"], count).tolist(), rng.choice([*"abcdefgh"], count).tolist()
+    return entries(*zip(items, kinds, (NOW + ages * HALF_LIFE_SECONDS).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_grown_is_as_if_it_had_known_all_items_from_the_start(seed: int, timed: bool) -> None:
+    rng = np.random.default_rng(seed)
+    base, log = crowd([NOW] * 3, [0, 1, 1]), long_log(rng, 120)
+    if not timed:
+        base = crowd_of(replace(Events.of([0, 0, 0], [0, 1, 1], users=1, items=4), timed=False), 4)
+    weights, ids, until = {"dislike": -1.0}, IDS, NOW
+    steps = Following(base, ids, weights, 10)
+    for end in range(0, len(log), 10):
+        stored = log[:end]
+        told = steps.upon(reading(stored, 7), until)
+        if seed % 2:
+            _ = told.popular, told.trending, told.popularity, told.trend
+        if end % 30 == 20:  # the log holds more by now than has been read
+            more = {20: "e", 50: "gf", 80: "zyh", 110: "x"}[end]
+            asked: list[str] = []
+
+            def happened(name: str, end: int = end, asked: list[str] = asked) -> list[Entry]:
+                asked.append(name)
+                return [one for one in log[: end + 5] if one.item == name]
+
+            old, ids = steps, Ids([*ids, *more])
+            steps = old.grown(ids, happened)
+            assert set(asked) <= {one.item for one in stored} & set(more)
+            assert old.upon(reading(stored), until) is told
+        whole = Following(base.grown(len(ids)), ids, weights, 10).upon(reading(stored), until)
+        told = steps.upon(reading(stored), until)
+        np.testing.assert_array_equal(told.popularity, whole.popularity)
+        np.testing.assert_array_equal(told.trend, whole.trend)
+        assert told.popular.tolist() == whole.popular.tolist()
+        assert told.trending.tolist() == whole.trending.tolist()
+        assert told.end == whole.end
+        assert len(told.popularity) == len(ids)
+        if end % 40 == 30:
+            until += HALF_LIFE_SECONDS
+
+
+def test_a_future_event_of_an_item_that_becomes_known_waits_for_its_time() -> None:
+    log = entries(("e", "view", NOW + 50), ("b", "view", NOW + 60), ("e", "view", NOW))
+    steps = Following(crowd([NOW], [0]), IDS, {}, 10)
+    assert steps.upon(reading(log), NOW + 1).popularity.tolist() == [1, 0, 0, 0]
+    grown = steps.grown(Ids("abcde"), lambda name: [one for one in log if one.item == name])
+    assert grown.upon(reading(log), NOW + 1).popularity.tolist() == [1, 0, 0, 0, 1]
+    assert grown.upon(reading(log), NOW + 55).popularity.round(3).tolist() == [1, 0, 0, 0, 2]
+    assert grown.upon(reading(log), NOW + 65).popularity.round(3).tolist() == [1, 1, 0, 0, 2]
+    assert steps.upon(reading(log), NOW + 65).popularity.round(3).tolist() == [1, 1, 0, 0]
+
+
+def test_growing_while_others_ask_counts_each_event_once() -> None:
+    log = entries(*[("abcde"[place % 5], "view", NOW) for place in range(3000)])
+    stored: list[Entry] = []
+    steps, stop = Following(crowd([NOW], [0]), IDS, {}, 10), threading.Event()
+
+    def ask() -> None:
+        seen = 1.0
+        while not stop.is_set():
+            now = float(steps.upon(reading(stored, 3), NOW).popularity.sum())
+            assert now >= seen
+            seen = now
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            while len(stored) < len(log):
+                stored += log[len(stored) : len(stored) + 30]
+                grown = steps.grown(Ids("abcde"), lambda name: [one for one in log if one.item == name])
+                assert grown.upon(reading(log, 1000), NOW).popularity.tolist() == [601, 600, 600, 600, 600]
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+    assert steps.upon(reading(log, 1000), NOW).popularity.tolist() == [601, 600, 600, 600]

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ TRENDS = 2.0**-10  # of an event, which an item must have left to be among the t
 FAR = 64.0  # half-lives by which counts may outgrow their time before they are brought up to date
 GONE = 2048.0  # half-lives after which a number of events is nothing
 Numbers = NDArray[np.float64]
+S = TypeVar("S", bound=np.generic)
 
 
 class Stored(Protocol):
@@ -62,6 +63,10 @@ class Tally:
             counts, since = np.ldexp(counts, -math.floor(past)), since + math.floor(past) * self.half_life
         np.add.at(counts, rows, np.exp2((times - since) / self.half_life))
         return Tally(counts, self.half_life, since)
+
+    def grown(self, items: int) -> Tally:
+        """With more items, of which there are no events."""
+        return replace(self, counts=padded(self.counts, items))
 
     def at(self, moment: float | None) -> Floats:
         """The decayed counts (I,) at a moment."""
@@ -108,6 +113,17 @@ class Crowd:
         """With all that is counted put at a moment."""
         return replace(self, long=replace(self.long, since=end), short=replace(self.short, since=end), end=end)
 
+    def grown(self, items: int) -> Crowd:
+        """With more items, of which there are no events; what was worked out is kept."""
+        if items == len(self.long.counts):
+            return self
+        before = None if self.before is None else self.before.grown(items)
+        out = replace(self, long=self.long.grown(items), short=self.short.grown(items), before=before)
+        known = dict(self.__dict__)
+        out.__dict__.update({name: padded(known[name], items) for name in ("popularity", "trend") if name in known})
+        out.__dict__.update({name: known[name] for name in ("popular", "trending", "_trending") if name in known})
+        return out
+
     def _order(self, name: str, counts: Numbers) -> Rows:
         """Rows with any by falling counts; where most stand as before, in O(I)."""
         if self.before is None:
@@ -119,6 +135,17 @@ class Crowd:
         rest, own = order[~moved[order]], self.touched[counts[self.touched] > 0]
         own = own[np.argsort(-counts[own], kind="stable")]
         return np.insert(rest, np.searchsorted(-counts[rest], -counts[own], side="right"), own)
+
+
+def padded(values: NDArray[S], count: int, by: Any = 0) -> NDArray[S]:
+    """A copy that is `count` long.
+
+    >>> padded(np.array([3, 4]), 3).tolist()
+    [3, 4, 0]
+    """
+    out = np.full(count, by, values.dtype)
+    out[: len(values)] = values
+    return out
 
 
 def crowd_of(events: Events, items: int) -> Crowd:
@@ -137,7 +164,7 @@ class Following:
     """A snapshot's crowd moved on by what the log holds after it, whoever stored that; many threads may ask.
 
     An entry that is taken back after it was read goes with the next version; of an item that is not in the snapshot
-    nothing is counted.
+    nothing is counted, until it is (`grown`). What has no times is as new as the first entry.
     """
 
     def __init__(self, crowd: Crowd, ids: Ids, weights: Mapping[str, float], position: int) -> None:
@@ -145,7 +172,8 @@ class Following:
         self._ids, self._weights = ids, weights
         self._position = position
         self._touched = np.zeros(len(crowd.long.counts), bool)
-        self._later: list[tuple[float, int]] = []  # time and row of what is dated into the future
+        self._later: list[tuple[float, int]] = []  # a heap: time and row of what is dated into the future
+        self._passed: set[str] = set()  # items of entries that are not counted for not being known
         self._turn = threading.Lock()
 
     def upon(self, read: Callable[[int], Sequence[Stored]], until: float) -> Crowd:
@@ -155,23 +183,56 @@ class Following:
         """
         with self._turn:
             while entries := read(self._position):
-                for one in entries:
-                    if one.item in self._ids and self._weights.get(one.kind, 1.0) >= 0:
-                        if self._crowd.end is None:  # what has no times is as new as the first event that has one
-                            self._crowd = self._crowd.dated(min(one.time, until))
-                        heapq.heappush(self._later, (one.time, self._ids.row(one.item)))
+                if self._crowd.end is None:
+                    self._crowd = self._crowd.dated(min(entries[0].time, until))
+                self._take(*self._counted(entries), until)
                 self._position = entries[-1].position
-                self._take(until)
-            self._take(until)
+            if self._later and self._later[0][0] <= until:
+                self._take(np.zeros(0), np.zeros(0, np.int64), until)
             return self._crowd
 
-    def _take(self, until: float) -> None:
-        due = []
+    def grown(self, ids: Ids, read: Callable[[str], Sequence[Stored]]) -> Following:
+        """The same for a catalogue with more items, which `ids` ends with; this one stays as it is.
+
+        `read` gives the entries of an item after the position that the following began at: it is asked for those items
+        alone of which some were passed over. **Cost** O(I).
+        """
+        with self._turn:
+            crowd = self._crowd.grown(len(ids))
+            out = Following(crowd.before or crowd, ids, self._weights, self._position)
+            out._crowd, out._touched = crowd, padded(self._touched, len(ids))
+            out._later, out._passed = self._later.copy(), self._passed.copy()
+        for name in [name for name in out._passed if name in ids]:
+            out._passed.discard(name)
+            entries = [one for one in read(name) if one.position <= out._position]
+            times, rows = out._counted(entries)
+            out._later += zip(times.tolist(), rows.tolist(), strict=True)
+        heapq.heapify(out._later)
+        return out
+
+    def _counted(self, entries: Sequence[Stored]) -> tuple[Numbers, Rows]:
+        """Times and rows of the entries that count; items that would, were they known, are noted."""
+        against = {kind for kind in {one.kind for one in entries} if self._weights.get(kind, 1.0) < 0}
+        entries = [one for one in entries if one.kind not in against] if against else entries
+        rows = self._ids.rows(one.item for one in entries)
+        known = rows >= 0
+        self._passed.update(entries[place].item for place in np.flatnonzero(~known).tolist())
+        return np.array([one.time for one in entries], np.float64)[known], rows[known]
+
+    def _take(self, times: Numbers, rows: Rows, until: float) -> None:
+        """Counts what is due, in the order of time; the rest waits for its time."""
+        due = times <= until
+        for one in zip(times[~due].tolist(), rows[~due].tolist(), strict=True):
+            heapq.heappush(self._later, one)
+        waited = []
         while self._later and self._later[0][0] <= until:
-            due.append(heapq.heappop(self._later))
-        if not due:
+            waited.append(heapq.heappop(self._later))
+        times = np.concatenate([times[due], [time for time, _ in waited]])
+        rows = np.concatenate([rows[due], np.array([row for _, row in waited], np.int64)])
+        if not len(times):
             return
-        times, rows = np.array([time for time, _ in due]), np.array([row for _, row in due], np.int64)
+        order = np.lexsort((rows, times))
+        times, rows = times[order], rows[order]
         self._touched[rows] = True
         now = self._crowd
         end = float(times[-1]) if now.end is None else max(now.end, float(times[-1]))
