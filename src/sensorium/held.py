@@ -134,6 +134,12 @@ class Held:
             return self.log.read(after, user=user)
         return [e for e in self.unsaved if e.position > after and user in (None, e.user)]
 
+    def _happened(self, item: str) -> list[Entry]:
+        """The events of an item since the snapshot."""
+        if self.log is not None:
+            return self.log.read(self.snapshot.position, item=item)
+        return [entry for entry in self.unsaved if entry.item == item]
+
     def crowd(self, live: Live) -> Crowd:
         """What people choose by now, all that is stored counting. **Cost** a look at the log, which tells what is new."""
         read = self.entries if self.log is None else partial(self.log.read, most=PIECE)
@@ -175,12 +181,16 @@ class Held:
         self, snapshot: Snapshot, *, only: bool = False, keep: bool = True, why: str = "", of: str = ""
     ) -> None:  # fmt: skip
         """The snapshot answers from now on; with `keep` it is written too. Within a turn."""
-        before = self.live
-        after = before.over(snapshot)
-        live = after.over(celled(after))
+        live = self.made_ready(self.live, snapshot)
         if self.folder is not None and keep:
             live = live.named(runs.keep(live.snapshot, self.folder, only=only, why=why, of=of))
-        if before.warm and not live.warm:  # whoever asks must not wait for tables
-            live.warmed()
-            self.crowd(live)
         self.live = live
+
+    def made_ready(self, live: Live, snapshot: Snapshot) -> Live:
+        """Another snapshot with the tables of a version that are of both, and with all of them if that has them."""
+        after = live.over(snapshot, self._happened)
+        after = after.over(celled(after))
+        if live.warm and not after.warm:  # whoever asks must not wait for tables
+            after.warmed()
+            self.crowd(after)
+        return after

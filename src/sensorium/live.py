@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from sensorium import snapshot as snapshots
 from sensorium.answer import answer, masks_of
+from sensorium.arrays import Rows
 from sensorium.data.events import KINDS
 from sensorium.data.prepare import SYNONYMS, folded, kind_weight
 from sensorium.errors import RecipeError
 from sensorium.index.cells import Cells, cells_by, cells_of
 from sensorium.index.index import EXACT_UP_TO, Index, index_of
 from sensorium.models.model import Pulls
-from sensorium.rank.crowd import Following
+from sensorium.rank.crowd import Following, Stored
 from sensorium.rank.filters import Masks
 from sensorium.rank.lookup import Lookup, look_up
 from sensorium.rank.query import Query
@@ -116,16 +119,32 @@ class Live:
                 (hidden.add if told[name] else hidden.discard)(ids.row(name))
         return self if hidden == self.hidden else self.over(replace(self.snapshot, hidden=tuple(sorted(hidden))))
 
-    def over(self, snapshot: Snapshot) -> Live:
-        """Another snapshot under the same name, with the tables that are made of what both have. **Cost** a bit an item."""
-        out, before = Live(snapshot, self.name), self.snapshot
-        same = {"index": snapshot.model is before.model, "made_from": snapshot.recipe == before.recipe}
-        same["weights"] = same["made_from"]
-        same["lookup"] = snapshot.catalog is before.catalog and snapshot.events is before.events
-        same["following"] = same["lookup"] and (snapshot.log, snapshot.position) == (before.log, before.position)
-        out.__dict__.update({name: self.__dict__[name] for name in same if same[name] and name in self.__dict__})
-        if same["index"] and same["following"] and self.warm:
-            out.__dict__["masks"] = self.masks.showing(out.hidden)
+    def over(self, snapshot: Snapshot, happened: Callable[[str], Sequence[Stored]] = lambda item: ()) -> Live:
+        """Another snapshot under the same name, with the tables that are made of what both have; `happened` gives the log's
+        entries of an item after the snapshot. **Cost** a bit an item, and what changed."""
+        out, before, tables = Live(snapshot, self.name), self.snapshot, dict(self.__dict__)
+        kept: dict[str, Any] = {}
+        if snapshot.recipe == before.recipe:
+            kept |= {name: tables[name] for name in ("made_from", "weights") if name in tables}
+        rows = _changed(snapshot, before)
+        if rows is not None:
+            if "lookup" in tables:
+                lookup = tables["lookup"]
+                kept["lookup"] = lookup.over(snapshot.catalog, snapshot.events, rows) if len(rows) else lookup
+            if "following" in tables and (snapshot.log, snapshot.position) == (before.log, before.position):
+                more, following = len(snapshot.catalog) > len(before.catalog), tables["following"]
+                kept["following"] = following.grown(snapshot.catalog.ids, happened) if more else following
+        if "index" in tables:
+            if snapshot.model is before.model:
+                kept["index"] = tables["index"]
+            elif isinstance(tables["index"], Cells) and isinstance(snapshot.model, Pulls):
+                vectors = snapshot.model.tables()
+                if vectors is not None and len(vectors) == len(tables["index"].tables):
+                    kept["index"] = tables["index"].grown(vectors)
+        out.__dict__.update(kept)
+        same = [name in kept and kept[name] is tables[name] for name in ("index", "lookup", "following")]
+        if "masks" in tables and all(same):
+            out.__dict__["masks"] = tables["masks"].showing(out.hidden)
         return out
 
     def weighing(self, members: Mapping[str, float]) -> Live:
@@ -156,6 +175,17 @@ class Live:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.snapshot, name)
+
+
+def _changed(after: Snapshot, before: Snapshot) -> Rows | None:
+    """The rows that are new or of which something else is told, where nothing else may differ; else None."""
+    new, old = after.events, before.events
+    if new is not old and not (new.item is old.item and new.user is old.user and new.users == old.users):
+        return None
+    if after.catalog is before.catalog:
+        return np.zeros(0, np.int64)
+    rows = after.catalog.changed(before.catalog)
+    return None if rows is None else np.array(sorted(rows), np.int64)
 
 
 def celled(live: Live) -> Snapshot:

@@ -275,7 +275,7 @@ def _replaced(
         snapshot, catalog=catalog, bare=tuple(row for row in snapshot.bare if row not in now)
     )  # fmt: skip
     changed = any(views[modality] is not view for modality, view in snapshot.views.items())
-    return (_seen_anew(snapshot, views) if changed else snapshot), list(done.problems)
+    return (_seen_anew(snapshot, views, rows) if changed else snapshot), list(done.problems)
 
 
 def _retold(catalog: Catalog, part: Catalog, rows: Rows, titles: Sequence[str]) -> Catalog:
@@ -291,43 +291,38 @@ def _retold(catalog: Catalog, part: Catalog, rows: Rows, titles: Sequence[str]) 
         for modality, column in known.items() for row, one in new[modality].items()
     ):  # fmt: skip
         return catalog
-    content = {m: list(column) for m, column in catalog.content.items()}
-    for modality, told in new.items():
-        for row, one in told.items():
-            content.setdefault(modality, [None] * len(catalog))[row] = one
-    every = _titles(catalog, len(catalog))
-    for row, title in named.items():
-        every[row] = title
-    return Catalog(catalog.ids, content, every)
+    return catalog.over(catalog.ids, new, named)
 
 
-def _titles(catalog: Catalog, count: int) -> list[str]:
-    return [catalog.titles[row] if row < len(catalog.titles) else "" for row in range(count)]
-
-
-def _seen_anew(snapshot: Snapshot, views: Mapping[str, Vectors]) -> Snapshot:
-    """The snapshot over other vectors of its items, of which there may be more."""
-    features = replace(snapshot.features, items=snapshot.fusion.fuse(views), views=views)
+def _seen_anew(snapshot: Snapshot, views: Mapping[str, Vectors], rows: Rows) -> Snapshot:
+    """The snapshot over other vectors of some of its items, of which there may be more."""
+    fused = snapshot.fusion.fuse({modality: view.take(rows) for modality, view in views.items()})
+    items = snapshot.features.items.over(rows, fused, len(snapshot.catalog))
+    features = replace(snapshot.features, items=items, views=views)
     events = snapshot.events.resized(snapshot.events.users, len(snapshot.catalog))
     return replace(snapshot, views=views, features=features, events=events, model=snapshot.model.extended(features))
 
 
-def carried(version: Snapshot, now: Snapshot, *, newer: bool = True) -> Snapshot:
+def carried(version: Snapshot, now: Snapshot, *, newer: bool = True, kin: bool = False) -> Snapshot:
     """A version with what is known of items `now`: those it lacks, contents that changed, what is hidden.
 
     So whatever was told meanwhile survives a new version, and a way back to an old one. Items that are known from
     events alone are not carried: the log tells of them again. Where `now` is not `newer`, the version has the last word on
-    items that it knows. Nothing is encoded, nothing is trained.
+    items that it knows. Nothing is encoded, nothing is trained. A version that is `kin` was made from the one that `now` was read
+    as, so that contents differ only where some were told since. **Cost** theirs then.
     """
     before, bare = version.catalog, set(now.bare)
     told = [name for row, name in enumerate(now.catalog.ids) if row not in bare]
     fresh = [name for name in told if name not in before.ids]
-    if fresh or (newer and now.documents != version.documents):
+    if fresh or (newer and now.documents > version.documents):
         ids = before.ids.extended(fresh)
         place = now.catalog.ids.rows(ids)
         place[np.isin(place, now.bare)] = -1
-        if not newer or now.documents < version.documents:
+        if not newer or now.documents <= version.documents:
             place[: len(before)] = -1
+        elif kin:
+            laid = np.fromiter(now.catalog.laid, np.int64)
+            place[: len(before)][~np.isin(place[: len(before)], laid)] = -1
         version = _laid_over(version, now, ids, place)
     names = {now.catalog.ids[row] for row in now.hidden}
     own = {version.catalog.ids[row] for row in version.hidden}
@@ -341,16 +336,9 @@ def carried(version: Snapshot, now: Snapshot, *, newer: bool = True) -> Snapshot
 def _laid_over(version: Snapshot, now: Snapshot, ids: Ids, place: Rows) -> Snapshot:
     """The version over the items `ids`, its own first; contents and vectors of row r are those of `place[r]` in `now`, if ≥ 0."""
     here = np.flatnonzero(place >= 0)
-    content: dict[str, Sequence[Content | None]] = {}
-    for modality in dict.fromkeys([*version.catalog.content, *now.catalog.content]):
-        column = list(version.catalog.content.get(modality, [None] * len(version.catalog)))
-        column += [None] * (len(ids) - len(column))
-        for row in here if modality in now.catalog.content else ():
-            column[row] = now.catalog.content[modality][place[row]]
-        content[modality] = column
-    titles = _titles(version.catalog, len(ids))
-    for row in here:
-        titles[row] = now.catalog.titles[place[row]] if place[row] < len(now.catalog.titles) else titles[row]
+    pairs = list(zip(here.tolist(), place[here].tolist(), strict=True))
+    content = {modality: {row: column[told] for row, told in pairs} for modality, column in now.catalog.content.items()}
+    titles = {row: now.catalog.titles[told] for row, told in pairs if told < len(now.catalog.titles)}
     views: dict[str, Vectors] = {}
     for modality, old in version.views.items():
         view, other = _grown(old, len(ids)), now.views.get(modality)
@@ -360,7 +348,8 @@ def _laid_over(version: Snapshot, now: Snapshot, ids: Ids, place: Rows) -> Snaps
             view = Vectors(values, present, view.source)
         views[modality] = view
     bare = tuple(row for row in version.bare if place[row] < 0)
-    return _seen_anew(replace(version, catalog=Catalog(ids, content, titles), bare=bare), views)
+    rows = np.union1d(here, np.arange(len(version.catalog), len(ids)))
+    return _seen_anew(replace(version, catalog=version.catalog.over(ids, content, titles), bare=bare), views, rows)
 
 
 def added(
@@ -382,7 +371,8 @@ def added(
         if new is None or (new.source, new.size) != (view.source, view.size):
             new = Vectors.absent(len(part), view.size, view.source)
         views[modality] = view.extended(new)
-    return _seen_anew(replace(snapshot, catalog=catalog), views), list(done.problems)
+    rows = np.arange(len(snapshot.catalog), len(catalog))
+    return _seen_anew(replace(snapshot, catalog=catalog), views, rows), list(done.problems)
 
 
 def _asked(part: Catalog, snapshot: Snapshot, patience: Patience | None) -> Mapping[str, Encoder]:

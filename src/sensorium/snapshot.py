@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.arrays import digest
-from sensorium.data.catalog import Catalog
+from sensorium.data.catalog import Catalog, Laid
 from sensorium.data.content import Attributes, Content, Media, Text
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
@@ -353,7 +353,8 @@ def read(folder: Path) -> Snapshot:
 def let_go(snapshot: Snapshot) -> None:
     """Gives back the memory of a snapshot's files that only making ready needed; what is asked for later is read again."""
     catalog = snapshot.catalog
-    maps = [one.lines.data for one in (catalog.titles, *catalog.content.values()) if isinstance(one, _Column)]
+    columns = [one.below if isinstance(one, Laid) else one for one in (catalog.titles, *catalog.content.values())]
+    maps = [one.lines.data for one in columns if isinstance(one, _Column)]
     base: Any = snapshot.features.items.values
     while isinstance(base, np.ndarray | memoryview):
         base = base.base if isinstance(base, np.ndarray) else base.obj

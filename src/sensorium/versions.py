@@ -86,13 +86,13 @@ def adopt(held: Held, place: Path, version: Version) -> str:
     folder = held.home
     candidate = snapshots.read(place)
     live = held.live
-    ready = Live(carried(candidate, live.snapshot), version.of).warmed()
+    ready = Live(carried(candidate, live.snapshot, kin=True), version.of).warmed()
     held.crowd(ready)  # reads the log here, not in somebody's answer
     with held.writing, runs.locked(folder):
         if runs.current(folder).name != version.of or held.live.name != version.of:
             raise SnapshotError(f"{place}: made from version {version.of}, which no longer answers; learn again")
         if held.live is not live:  # an item was added while this one was made ready
-            ready = Live(carried(candidate, held.live.snapshot)).warmed()
+            ready = held.made_ready(ready, carried(candidate, held.live.snapshot, kin=True))
         name = runs.promote(place, folder, version)
         held.live = ready.named(name)
     return name

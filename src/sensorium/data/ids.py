@@ -62,6 +62,11 @@ class Ids:
         """The ids of some rows."""
         return [self._ids[row] for row in rows]
 
+    def begins(self, other: Ids) -> bool:
+        """Whether the first of these are those of another list."""
+        return self._ids is other._ids or self._ids[: len(other)] == other._ids
+
     def extended(self, names: Iterable[str]) -> Ids:
         """These ids and, after them, those of `names` that are new; no row changes."""
-        return Ids(self._ids + tuple(name for name in dict.fromkeys(names) if name not in self._rows))
+        fresh = tuple(name for name in dict.fromkeys(names) if name not in self._rows)
+        return Ids(self._ids + fresh) if fresh else self

@@ -50,6 +50,13 @@ class Vectors:
         present = self.present & keep
         return Vectors(np.where(present[:, None], self.values, np.float32(0)), present, self.source)
 
+    def over(self, rows: Rows, others: Vectors, count: int) -> Vectors:
+        """`count` rows: those of `others` in some of them, these in the rest, and none in what is left."""
+        values, present = np.zeros((count, self.size), np.float32), np.zeros(count, bool)
+        values[: len(self)], present[: len(self)] = self.values, self.present
+        values[rows], present[rows] = others.values, others.present
+        return Vectors(values, present, self.source)
+
     def extended(self, more: Vectors) -> Vectors:
         """These rows, then `more`. **Raises** ShapeError where the sizes differ."""
         if more.size != self.size:
