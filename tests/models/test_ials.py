@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from sensorium.checks.conformance import mixed_world
 from sensorium.data.events import Events
 from sensorium.data.vectors import Vectors
 from sensorium.models.ials import Ials, half_step, penalties
@@ -98,3 +99,18 @@ def test_an_update_nears_what_a_refit_finds() -> None:
     before = np.abs(model.score(histories) - aim).mean()
     after = np.abs(model.updated(events, NOTHING, epochs=10).score(histories) - aim).mean()
     assert after < before
+
+
+def test_vectors_that_are_known_already_are_made_again_where_something_changed_alone() -> None:
+    events, features = mixed_world(people=40, items=30)
+    model = Ials().fit(events, features, rng=np.random.default_rng(0))
+    _ = model.item_vectors()
+    grown = features.take(np.concatenate([np.arange(30), [2, 7]]))
+    values = grown.items.values.copy()
+    values[5] = values[9]
+    grown = replace(grown, items=replace(grown.items, values=values))
+    after = model.extended(grown)
+    assert "_placed" in vars(after)
+    fresh = replace(model, lift=model.lift.over(grown)).item_vectors()
+    assert np.allclose(after.item_vectors(), fresh, atol=1e-6)
+    assert np.shares_memory(after.item_vectors(), vars(after)["_placed"])

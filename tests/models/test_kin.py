@@ -1,9 +1,12 @@
 """What items borrow from their content: against an independent derivation, and in tiny worlds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
+from sensorium.checks.conformance import mixed_world
 from sensorium.data.events import Events, Fold
 from sensorium.data.vectors import Vectors
 from sensorium.models.content import Content
@@ -139,3 +142,24 @@ def test_weights_that_were_chosen_for_other_modalities_leave_something() -> None
     fold = last_of_four(events)
     tuned = Content(weights={"image": 0.0, "text": 0.0, "audio": 2.0}).tuned(fold, features, rng=RNG(0))
     assert any(tuned.weights.get(modality, 1.0) > 0 for modality in features.blocks)
+
+
+def test_what_a_lift_over_more_features_has_in_common_with_the_one_before():
+    rng = np.random.default_rng(3)
+    events, features = mixed_world(people=40, items=30)
+    known = np.where(np.bincount(events.item, minlength=30) > 0, 0, -1)
+    known[known == 0] = np.arange((known == 0).sum())
+    before = Kin(l2=0.7, warmth=2.0).lift(events, features, known)
+    for _ in range(30):
+        rows = np.concatenate([np.arange(30), rng.integers(30, size=rng.integers(3))])
+        more = features.take(rows)
+        values, present = more.items.values.copy(), more.items.present.copy()
+        changed = rng.integers(30, size=rng.integers(3))
+        values[changed] = rng.normal(size=(len(changed), values.shape[1]))
+        present[changed] = rng.random(len(changed)) < 0.5
+        values[~present] = 0
+        after = before.over(replace(more, items=replace(more.items, values=values, present=present)))
+        differ = np.ones(len(rows), bool)
+        differ[:30] = ~np.isclose(dense(before), dense(after)[:30], atol=0).all(axis=1)
+        told = after.unlike(before)
+        assert set(np.flatnonzero(differ)) <= set(told.tolist()) <= {*changed.tolist(), *range(30, len(rows))}

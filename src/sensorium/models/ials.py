@@ -171,7 +171,14 @@ class IalsModel:
 
     def extended(self, features: Features) -> IalsModel:
         """Items that nobody chose get the vector their content predicts."""
-        return replace(self, lift=self.lift.over(features))
+        out = replace(self, lift=self.lift.over(features))
+        if "_placed" in self.__dict__:  # where a large catalogue grows by one item the others stay where they are
+            rows = out.lift.unlike(self.lift)
+            placed = np.empty((len(out.lift.known), self.factors.shape[1]), np.float32)
+            placed[: len(self._placed)] = self._placed
+            placed[rows] = out.lift.scores(np.ascontiguousarray(self.factors.T), rows).T
+            out.__dict__["_placed"] = placed
+        return out
 
     def updated(self, events: Events, features: Features, *, epochs: int = 2) -> IalsModel:
         """The model after more was done: `epochs` half-steps on both sides from the old factors. Cheaper than refitting.

@@ -85,6 +85,19 @@ class Lift:
         place[borrows] = np.arange(len(borrows))
         return replace(self, known=known, own=own, place=place, content=features.items.values[borrows])
 
+    def unlike(self, before: Lift) -> Rows:
+        """The rows that are new, or mixtures of something else than in the lift that this one is put `over` more features of."""
+        count = len(before.known)
+        place, old = self.place[:count], before.place
+        same = (self.own[:count] == before.own) & ((place >= 0) == (old >= 0))
+        both = np.flatnonzero(same & (place >= 0))
+        if np.array_equal(place, old):  # as a rule, and then nothing is picked
+            equal = (self.content[: len(before.content)] == before.content).all(axis=1)
+            same[both] = equal[place[both]]
+        else:
+            same[both] = (self.content[place[both]] == before.content[old[both]]).all(axis=1)
+        return np.concatenate([np.flatnonzero(~same), np.arange(count, len(self.known))])
+
     def history(self, history: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array | None]:
         """What a batch of histories (B, I) says in the crowd's columns (B, K), and through content (B, S), if at all."""
         item = history.indices
