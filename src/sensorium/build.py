@@ -289,7 +289,7 @@ def build(
         fusion=learned.fusion, people_fusion=people_fusion, aligner=aligner, features=learned.features,
         recommender=getattr(learned.recommender, "chosen", None) or learned.recommender, model=learned.model,
         recipe=dump(recipe), bare=_bare(dataset), trials=tuple(untimed(trial) for trial in learned.trials),
-        left_out=dict(getattr(learned.recommender, "left_out", {})),
+        left_out=dict(getattr(learned.recommender, "left_out", {})), taken=dataset.taken,
     )  # fmt: skip
 
 

@@ -303,7 +303,8 @@ class Engine:
             if isinstance(items, Catalog):
                 more, report = items, Report()
             else:
-                more, report = intake.items_of(Path(items), read_recipe_text(before.recipe))
+                recipe = read_recipe_text(before.recipe)
+                more, report = intake.items_of(Path(items), recipe, intake.taken_by(before))
             self.report = intake.with_known(report, [name for name in more.ids if name in before.catalog.ids])
             after, self.problems = added(before, more, self.cache, progress=progress, patience=self._patience)
             self._held.swap(after, why="add")

@@ -1,24 +1,30 @@
-"""What a run is told, made fit to keep: events as the store takes them, and the items of a table."""
+"""What a run is told, made fit to keep: events as the store takes them, and the items of a table, read as its own were."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sensorium.data.attributes import within
 from sensorium.data.catalog import Catalog
-from sensorium.data.columns import MEDIA, RATINGS, ROLES, USER_IDS, find, plain
+from sensorium.data.columns import MEDIA, NOTHING, RATINGS, ROLES, TITLES, USER_IDS, Taken, find, plain
+from sensorium.data.content import ATTRIBUTES, TEXT, VECTOR, Attributes, Text
 from sensorium.data.prepare import folded
 from sensorium.data.readers import read, read_items_with_report
 from sensorium.data.report import Report
 from sensorium.errors import DataError
 from sensorium.feedback.store import Entry
-from sensorium.recipe import Recipe
+from sensorium.recipe import Recipe, read_recipe_text
+from sensorium.snapshot import Snapshot
 
+FIRST = 10_000  # items by which a snapshot of before tells what the columns of its table were
+SECONDS = 1e8  # numbers as large may be seconds since 1970
 LAST_SECOND = 253402300799.0  # of the year 9999; a time beyond it was given in milliseconds
 
 
@@ -51,11 +57,47 @@ def entries_of(path: Path, recipe: Recipe) -> tuple[list[Entry], Report]:
     return entries, dataset.report
 
 
-def items_of(path: Path, recipe: Recipe) -> tuple[Catalog, Report]:
-    """The items of a table, and what reading found. **Raises** DataError for a table of events."""
-    items, report = read_items_with_report(path, recipe)
+def items_of(path: Path, recipe: Recipe, taken: Taken = NOTHING) -> tuple[Catalog, Report]:
+    """The items of a table, its columns `taken` as those of the run's own were; and what reading found.
+
+    **Raises** DataError for a table of events.
+    """
+    items, report = read_items_with_report(path, recipe, taken=taken)
     _refuse_events(report)
     return items, report
+
+
+def taken_by(snapshot: Snapshot) -> Taken:
+    """What the columns of a run's own table of items were taken for. A snapshot of before does not say so: what it holds of its
+    first items tells, and what its encoder has for dates; a column of numbers that may be times is left open."""
+    taken = _gathered(snapshot) if snapshot.taken is None else snapshot.taken
+    sizes = {name.removeprefix(VECTOR): view.size for name, view in snapshot.views.items() if name.startswith(VECTOR)}
+    return replace(taken, sizes=sizes)
+
+
+def _gathered(snapshot: Snapshot) -> Taken:
+    content, dates = snapshot.catalog.content, getattr(snapshot.encoders.get(ATTRIBUTES), "dates", ())
+    roles: dict[str, str] = {}
+    lists: dict[str, list[tuple[str, ...]]] = {}
+    for told in islice(content.get(TEXT, ()), FIRST):
+        roles |= {name: "text" for name, _ in told.fields} if isinstance(told, Text) else {}
+    title = find(list(roles), TITLES)
+    roles |= {title: "title, text"} if title else {}
+    for facts in islice(content.get(ATTRIBUTES, ()), FIRST):
+        for name, value in facts.values.items() if isinstance(facts, Attributes) else ():
+            if isinstance(value, tuple):
+                lists.setdefault(name, []).append(value)
+                kind = "list"
+            elif isinstance(value, str):
+                kind = "category"
+            else:
+                kind = "date" if name in dates else "number" if abs(value) < SECONDS else ""
+            if kind:
+                roles.setdefault(name, f"attribute: {kind}")
+    named = read_recipe_text(snapshot.recipe).items.vectors  # a list column, or a file beside the table
+    vectors = [name.removeprefix(VECTOR) for name in snapshot.views if name.startswith(VECTOR)]
+    roles |= {name: f"vector:{name}" for name in vectors if name not in named}
+    return Taken(roles, {name: within(values) for name, values in lists.items()})
 
 
 def with_known(report: Report, known: Sequence[str]) -> Report:

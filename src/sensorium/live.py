@@ -137,9 +137,9 @@ class Live:
         if "index" in tables:
             if snapshot.model is before.model:
                 kept["index"] = tables["index"]
-            elif isinstance(tables["index"], Cells) and isinstance(snapshot.model, Pulls):
-                vectors = snapshot.model.tables()
-                if vectors is not None and len(vectors) == len(tables["index"].tables):
+            elif rows is not None and snapshot.fusion is before.fusion:  # the same model over more: no other was fitted
+                vectors = snapshot.model.tables() if isinstance(snapshot.model, Pulls) else None
+                if vectors is not None and isinstance(tables["index"], Cells):
                     kept["index"] = tables["index"].grown(vectors)
         out.__dict__.update(kept)
         same = [name in kept and kept[name] is tables[name] for name in ("index", "lookup", "following")]

@@ -100,7 +100,7 @@ def refreshed(
     fresh = replace(
         fresh, recipe=snapshot.recipe, position=position, base=snapshot.base, log=snapshot.log, logs=snapshot.logs,
         hidden=snapshot.hidden,
-        documents=snapshot.documents,
+        documents=snapshot.documents, taken=snapshot.taken,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
         left_out=fresh.left_out if retune else snapshot.left_out,

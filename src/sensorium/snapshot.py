@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sensorium.arrays import digest
 from sensorium.data.catalog import Catalog, Laid
+from sensorium.data.columns import Taken
 from sensorium.data.content import Attributes, Content, Media, Text
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
@@ -80,6 +81,7 @@ class Snapshot:
     log: str = ""  # the identity of the log that `position` is of; "" where it has read none
     logs: Mapping[str, int] = dataclasses.field(default_factory=dict)  # how far it had read in others, by identity
     cells: NDArray[np.int32] | None = None  # the cell of each item (index/cells.py), of a large catalogue
+    taken: Taken | None = None  # what the columns of its table of items were taken for; None: it is of before
 
 
 def placed(catalog: Catalog) -> Catalog:

@@ -234,7 +234,8 @@ def test_whilst_all_is_learnt_anew_items_are_hidden_shown_and_added(
             version = service.engine.version
         finally:
             go_on.set()
-        assert (await asyncio.wait_for(forget, 60)).status_code == 200
+        answer = await asyncio.wait_for(forget, 60)
+        assert answer.status_code == 200, answer.text
         assert service.engine.version != version
         assert "new" in service.engine.snapshot.catalog.ids
         best_now = await best(client, k=500)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sensorium.data.content import AUDIO, IMAGE, VIDEO
 from sensorium.errors import RecipeError
@@ -137,8 +137,24 @@ class Sources:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What a run took the columns of its own table of items for, so that whatever comes later is read alike.
+
+    `roles` are those of the report by column, texts in the order in which they are read. `undivided` are the signs that
+    stand within the entries of a column of lists, and so divide none; `sizes` the lengths of ready vectors by name.
+    """
+
+    roles: Mapping[str, str] = field(default_factory=dict)
+    undivided: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING = Taken()
+
+
+@dataclass(frozen=True)
 class ItemRoles:
-    """The roles of one file's columns. `spare` may become attributes; `unused` are left alone."""
+    """The roles of one file's columns. `spare` may become attributes; `unused` are left alone, and why."""
 
     id: str
     title: str | None
@@ -147,7 +163,7 @@ class ItemRoles:
     attributes: Mapping[str, AttributeKind]
     vectors: Mapping[str, str]
     spare: tuple[str, ...]
-    unused: tuple[str, ...]
+    unused: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -191,11 +207,17 @@ def named(column: str, known: Sequence[str], where: str) -> str:
     raise RecipeError(f"{where}: there is no column {column!r}; {nearest(column, known)}")
 
 
-def item_roles(names: Sequence[str], section: Things, *, where: str, what: str = "items") -> ItemRoles:
-    """Who plays what in a table of items (or users). **Raises** RecipeError for an unknown column, or no id."""
+def item_roles(
+    names: Sequence[str], section: Things, *, where: str, what: str = "items", taken: Taken = NOTHING
+) -> ItemRoles:
+    """Who plays what in a table of items (or users); what a column was `taken` for goes before conventions.
+
+    **Raises** RecipeError for an unknown column, or no id.
+    """
     ids = ITEM_IDS if what == "items" else USER_IDS
     key = f"{where} [{what}]"
-    identity = named(section.id, names, f"{key} id") if section.id else find(names, ids)
+    known = {name: role for name, role in taken.roles.items() if name in names}
+    identity = named(section.id, names, f"{key} id") if section.id else having("id", known) or find(names, ids)
     if identity is None:
         raise RecipeError(
             f"{where}: no column holds the ids of {what} (its columns: {', '.join(names)}); "
@@ -208,18 +230,32 @@ def item_roles(names: Sequence[str], section: Things, *, where: str, what: str =
             named(column, names, f"{key} vectors.{name}")
     left = [name for name in left if name not in vectors.values()]
     if section.conventional:
-        title = named(section.title, names, f"{key} title") if section.title else find(left, TITLES)
-        media = {kind: tuple(n for n in left if _is_media(n, kind)) for kind in MEDIA}
+        known = {name: role for name, role in known.items() if name in left}
+        fresh = [name for name in left if name not in known]
+        title = named(section.title, names, f"{key} title") if section.title else having("title", known)
+        title = title or find(fresh if having("title", taken.roles) else left, TITLES)
+        media = {kind: tuple(n for n in left if _plays(n, kind, known)) for kind in MEDIA}
         claimed = {name for columns in media.values() for name in columns}
-        text = tuple(n for n in left if n not in claimed and (_is_text(n) or n == title))
-        spare = tuple(n for n in left if n not in claimed and n not in text)
-        return ItemRoles(identity, title, _reading_order(text, title), media, {}, vectors, spare, ())
+        text = (
+            *(n for n, role in known.items() if role in ("text", "title, text")),
+            *(n for n in fresh if n not in claimed and (_is_text(n) or n == title)),
+        )
+        spare = tuple(n for n in fresh if n not in claimed and n not in text)
+        facts: Any = _those("attribute: ", known)
+        vectors |= {name: column for column, name in _those("vector:", known).items() if name not in vectors}
+        unused = _those("unused: ", known) | {n: "it holds ids" for n, role in known.items() if role == "id"}
+        return ItemRoles(identity, title, _reading_order(text, title), media, facts, vectors, spare, unused)
     text = tuple(named(c, names, f"{key} text") for c in section.text or ())
     media = {kind: tuple(named(c, names, f"{key} {kind}") for c in getattr(section, kind) or ()) for kind in MEDIA}
     attributes = {named(c, names, f"{key} attributes"): kind for c, kind in (section.attributes or {}).items()}
-    title = named(section.title, names, f"{key} title") if section.title else find(left, TITLES)
+    kinds: Any = _those("attribute: ", known)
+    attributes = {column: kinds.get(column, kind) if kind == "auto" else kind for column, kind in attributes.items()}
+    title = (
+        named(section.title, names, f"{key} title") if section.title else having("title", known) or find(left, TITLES)
+    )
     used = {identity, title, *text, *attributes, *vectors.values(), *(c for cs in media.values() for c in cs)}
-    return ItemRoles(identity, title, text, media, attributes, vectors, (), tuple(n for n in names if n not in used))
+    unused = {name: "the recipe does not name it" for name in names if name not in used}
+    return ItemRoles(identity, title, text, media, attributes, vectors, (), unused)
 
 
 def event_roles(names: Sequence[str], section: Behaviour, *, where: str) -> EventRoles:
@@ -255,6 +291,20 @@ def event_roles(names: Sequence[str], section: Behaviour, *, where: str) -> Even
     value = taken["value"]
     rating = value is not None and plain(value) in RATINGS
     return EventRoles(user, item, taken["kind"], value, taken["time"], text, rating)
+
+
+def having(role: str, roles: Mapping[str, str]) -> str | None:
+    """The column that has a role which one alone has; the last, where later ones were laid over those of the run."""
+    return next((name for name, one in reversed(list(roles.items())) if one.split(",")[0] == role), None)
+
+
+def _those(beginning: str, roles: Mapping[str, str]) -> dict[str, str]:
+    """The columns whose role begins so, and how it goes on."""
+    return {name: role.removeprefix(beginning) for name, role in roles.items() if role.startswith(beginning)}
+
+
+def _plays(name: str, kind: str, known: Mapping[str, str]) -> bool:
+    return known[name] == kind if name in known else _is_media(name, kind)
 
 
 def _is_media(name: str, kind: str) -> bool:

@@ -80,7 +80,7 @@ def _series(name: str, values: Sequence[Any]) -> pl.Series:
         if flat and flat <= {int, float}:
             numbers = [None if v is None else [_float(entry) for entry in v] for v in values]
             return pl.Series(name, numbers, pl.List(pl.Float64))
-    return pl.Series(name, [None if v is None else _text(v) for v in values], pl.String)
+    return pl.Series(name, [None if v is None else as_cell(v) for v in values], pl.String)
 
 
 def _float(value: float) -> float:
@@ -90,7 +90,12 @@ def _float(value: float) -> float:
         return float("inf")
 
 
-def _text(value: Any) -> str:
+def as_cell(value: Any) -> str:
+    """A value as it stands in a column of strings.
+
+    >>> as_cell("a"), as_cell(7.0), as_cell(["a", 1]), as_cell(True)
+    ('a', '7', '["a", 1]', 'true')
+    """
     if isinstance(value, str):
         return _safe(value)
     if isinstance(value, float) and value.is_integer():

@@ -70,10 +70,10 @@ def as_strings(series: pl.Series) -> pl.Series:
     return series if kind == pl.String else series.cast(pl.String)
 
 
-def named(column: pl.Series | pa.DictionaryArray) -> Named:
+def named(column: pl.Series | pa.DictionaryArray, *, alone: bool = False) -> Named:
     """The distinct names of a column (polars', or a dictionary of pyarrow's), cleaned. Cells that are empty or cannot be shown have none.
 
-    Where a writer turned whole-numbered ids into "7.0" throughout a column, they are "7" again.
+    Where a writer turned whole-numbered ids into "7.0" throughout a column, they are "7" again, but where each stands `alone`.
     """
     array: Any = _encoded(column) if hasattr(column, "dtype") else column
     code = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
@@ -86,12 +86,13 @@ def named(column: pl.Series | pa.DictionaryArray) -> Named:
         table = np.full(len(raw) + 1, len(order), np.int32)
         table[order] = np.arange(len(order), dtype=np.int32)
         code, raw = table[code], [raw[place] for place in order.tolist()]
-    if _plain("".join(raw)) and not _NOTHING & {name.lower() for name in raw if len(name) < 5} and not _decimal(raw):
+    nothing = _NOTHING & {name.lower() for name in raw if len(name) < 5}
+    if _plain("".join(raw)) and not nothing and (alone or not _decimal(raw)):
         if len(code) and code.max() == len(raw):
             code = np.where(code == len(raw), np.int32(-1), code)
         return Named(code, raw)
     cleaned = [clean_id(name) for name in raw]
-    if _decimal(cleaned):
+    if not alone and _decimal(cleaned):
         cleaned = [name.removesuffix(".0") for name in cleaned]
     place: dict[str, int] = {}
     table = np.full(len(raw) + 1, -1, np.int32)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.columns import Behaviour, Sources
+from sensorium.data.columns import NOTHING, Behaviour, Sources, Taken
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
 from sensorium.data.logs import Log, Names, joined, one_after_another, read_log
@@ -31,7 +31,8 @@ class Dataset:
     """One world. People that have no row of their own follow after those that have, and so do items.
 
     `people` has as many rows as `user_ids`, or is None where there is no table of people. `events` holds all events,
-    those of `given` (`train`, `test`, perhaps `valid`: a split that somebody else made) included.
+    those of `given` (`train`, `test`, perhaps `valid`: a split that somebody else made) included. `taken` is what the
+    columns of the table of items were taken for.
     """
 
     catalog: Catalog
@@ -40,6 +41,7 @@ class Dataset:
     user_ids: Ids
     report: Report
     given: Mapping[str, Events] | None = None
+    taken: Taken = NOTHING
 
 
 def read(
@@ -52,10 +54,11 @@ def read(
     """
     findings = Findings(strict=strict)
     progress("read items", 0, 0)
-    catalog = read_things(sources.items, sources, findings, "items")
+    catalog, taken = read_things(sources.items, sources, findings, "items")
     progress("read users", 0, 0)
-    people = read_things(sources.users, sources, findings, "users")
+    people, _ = read_things(sources.users, sources, findings, "users")
     if known is not None:
+        taken = known.taken if catalog is None else taken
         catalog = known.catalog if catalog is None else known.catalog.extended(catalog)
         old_people = known.people or (Catalog(known.user_ids, {}) if people is not None else None)
         people = old_people if people is None or old_people is None else old_people.extended(people)
@@ -84,7 +87,7 @@ def read(
         "items": len(catalog), "users": len(user_ids), "events": len(events),
         "items_from_events": len(catalog) - items_listed, "users_from_events": len(user_ids) - users_listed,
     }  # fmt: skip
-    return Dataset(catalog, people, events, user_ids, findings.report(), given)
+    return Dataset(catalog, people, events, user_ids, findings.report(), given, taken)
 
 
 def read_items(path: Path, sources: Sources, *, strict: bool = False) -> Catalog:
@@ -92,12 +95,15 @@ def read_items(path: Path, sources: Sources, *, strict: bool = False) -> Catalog
     return read_items_with_report(path, sources, strict=strict)[0]
 
 
-def read_items_with_report(path: Path, sources: Sources, *, strict: bool = False) -> tuple[Catalog, Report]:
-    """The same, and what reading found."""
+def read_items_with_report(
+    path: Path, sources: Sources, *, strict: bool = False, taken: Taken = NOTHING, alone: bool = False
+) -> tuple[Catalog, Report]:
+    """The same, and what reading found. What the run has `taken` its columns for decides; rows that stand `alone` are each
+    read as if there were no other."""
     findings = Findings(strict=strict)
     section = replace(sources.items, files=(str(Path(path).resolve()),))
     section = replace(section, vectors={n: c for n, c in section.vectors.items() if not c.endswith(".npy")})
-    catalog = read_things(section, sources, findings, "items")
+    catalog, _ = read_things(section, sources, findings, "items", taken=taken, alone=alone)
     assert catalog is not None
     findings.counts["items"] = len(catalog)
     return catalog, findings.report()

@@ -6,16 +6,31 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.data.attributes import guess, split_list, values_of
+from sensorium.data.attributes import EMPTY, guess, guess_alone, split_list, values_of, within
 from sensorium.data.catalog import Catalog
 from sensorium.data.clean import clean_text
-from sensorium.data.columns import ENDINGS, MEDIA, AttributeKind, ItemRoles, Sources, Things, item_roles
+from sensorium.data.columns import (
+    ENDINGS,
+    ITEM_IDS,
+    MEDIA,
+    NOTHING,
+    TITLES,
+    AttributeKind,
+    ItemRoles,
+    Sources,
+    Taken,
+    Things,
+    find,
+    having,
+    item_roles,
+)
 from sensorium.data.content import ATTRIBUTES, TEXT, VECTOR, Attribute, Attributes, Content, Media, Ready, Text
 from sensorium.data.ids import Ids
+from sensorium.data.jsonlines import as_cell
 from sensorium.data.prepare import as_strings, named
 from sensorium.data.report import Findings
 from sensorium.data.tables import Table, find_files, read_tables
@@ -25,17 +40,23 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def read_things(section: Things, sources: Sources, findings: Findings, what: str) -> Catalog | None:
-    """The catalogue of `[items]` or `[users]`, None where the section has no files."""
+def read_things(
+    section: Things, sources: Sources, findings: Findings, what: str, *, taken: Taken = NOTHING, alone: bool = False
+) -> tuple[Catalog | None, Taken]:
+    """The catalogue of `[items]` or `[users]`, None where the section has no files; and what its columns were taken for.
+
+    What they were `taken` for before decides. Rows that stand `alone` are each read as if there were no other.
+    """
     if not section.files:
-        return _only_vectors(section, sources, findings, what)
+        return _only_vectors(section, sources, findings, what), NOTHING
     files = find_files(section.files, sources.folder)
     table = read_tables(files, findings, columns=section.columns)
     where = sources.where or ", ".join(table.names)
-    roles = item_roles(table.frame.columns, section, where=where, what=what)
-    table, whole, ids = _distinct(table, roles.id, findings)
+    roles = item_roles(table.frame.columns, section, where=where, what=what, taken=taken)
+    table, whole, ids = _distinct(table, roles.id, findings, alone)
     content: dict[str, Sequence[Content | None]] = {}
-    roles = _settled(table, roles, section, findings, what)
+    undivided = dict(taken.undivided)
+    roles, says = _settled(table, roles, section, findings, taken)
     titles = _strings(table, roles.title) if roles.title else []
     if roles.text:
         content[TEXT] = _texts(table, roles.text)
@@ -43,7 +64,7 @@ def read_things(section: Things, sources: Sources, findings: Findings, what: str
         if roles.media[kind]:
             content[kind] = _media(table, roles.media[kind], findings)
     if roles.attributes:
-        content[ATTRIBUTES] = _attributes(table, roles.attributes, findings)
+        content[ATTRIBUTES] = _attributes(table, roles, findings, undivided, alone)
     for name, column in roles.vectors.items():
         if column.endswith(".npy"):
             values = _npy(sources.folder / column, f"{where} [{what}] vectors.{name}")
@@ -54,14 +75,46 @@ def read_things(section: Things, sources: Sources, findings: Findings, what: str
             content[VECTOR + name] = _ready(values[whole])
             findings.take(column, "(rows)", f"vector:{name}")
         else:
-            content[VECTOR + name] = _vector_column(table, column, findings)
+            content[VECTOR + name] = _vector_column(table, column, findings, taken.sizes.get(name))
     content = {modality: column for modality, column in content.items() if any(c is not None for c in column)}
-    return Catalog(Ids(ids), content, titles)
+    # Of a column that is empty nothing is known yet.
+    kept = {
+        c: role.replace("unused:", "unused: in the run's table") for c, role in says.items() if not role.endswith(EMPTY)
+    }
+    return Catalog(Ids(ids), content, titles), Taken(kept, undivided)
 
 
-def _distinct(table: Table, column: str, findings: Findings) -> tuple[Table, np.ndarray, list[str]]:
+def taken_alone(row: Mapping[str, Any], section: Things, taken: Taken) -> dict[str, str]:
+    """What those columns of a row are for that the run does not know: by the recipe, by convention, or by what stands in them."""
+    known = {section.id, *section.vectors.values(), *taken.roles}
+    fresh = [name for name in row if name not in known]
+    own: dict[str, str] = {}
+    if not section.conventional:
+        for name in fresh:
+            if (section.attributes or {}).get(name) == "auto":
+                own[name] = f"attribute: {_kind(guess_alone(name, row[name]))}"
+        titled = section.title or having("title", {name: taken.roles.get(name, "") for name in row})
+        title = None if titled else find(fresh, TITLES)
+        return {**own, title: "title"} if title else own
+    if not fresh:
+        return own
+    bare = Things(id=ITEM_IDS[0], title=section.title if section.title in row else None)
+    roles = item_roles([ITEM_IDS[0], *row], bare, where="items", taken=taken)
+    media = {name: kind for kind in MEDIA for name in roles.media[kind] if _is_file(as_cell(row[name]), kind)}
+    for name in fresh:
+        kind = guess_alone(name, row[name])
+        if name in roles.text:
+            own[name] = "title, text" if name == roles.title else "text"
+        elif name in media or kind == "text":
+            own[name] = media.get(name, kind)
+        else:
+            own[name] = f"attribute: {kind}" if kind != "vector" else "unused: the run has no such vectors"
+    return own
+
+
+def _distinct(table: Table, column: str, findings: Findings, alone: bool) -> tuple[Table, np.ndarray, list[str]]:
     """The rows with an id of their own, the mask of them over the table, and the ids."""
-    names = named(table.frame[column])
+    names = named(table.frame[column], alone=alone)
     lacking = names.code < 0
     empty = lacking & _empty(table.frame)
     findings.reject_many(table.places(np.flatnonzero(empty)), int(empty.sum()), "an empty row")
@@ -92,22 +145,24 @@ def _empty(frame: pl.DataFrame) -> np.ndarray:
     return frame.select(pl.all_horizontal(*tests)).to_series().to_numpy()
 
 
-def _settled(table: Table, roles: ItemRoles, section: Things, findings: Findings, what: str) -> ItemRoles:
-    """The roles once the spare columns were looked at; everything that was decided goes to the report."""
+def _settled(
+    table: Table, roles: ItemRoles, section: Things, findings: Findings, taken: Taken
+) -> tuple[ItemRoles, dict[str, str]]:
+    """The roles once the spare columns were looked at; and in words, which go to the report."""
     text, attributes, vectors = list(roles.text), dict(roles.attributes), dict(roles.vectors)
     media = {kind: list(columns) for kind, columns in roles.media.items()}
-    unused: dict[str, str] = dict.fromkeys(roles.unused, "unused: the recipe does not name it")
+    unused = dict(roles.unused)
     spare = list(roles.spare)
     if section.conventional:
         for kind in MEDIA:
             for column in list(media[kind]):
-                if not _looks_like_files(table.frame[column], kind):
+                if column not in taken.roles and not _looks_like_files(table.frame[column], kind):
                     media[kind].remove(column)
                     spare.append(column)
     for column, kind in attributes.items():
         if kind == "auto":
             found, _ = guess(table.frame[column])
-            attributes[column] = found if found in ("number", "list", "date") else "category"
+            attributes[column] = _kind(found)
     for column in sorted(spare, key=table.frame.columns.index):
         found, why = guess(table.frame[column])
         if found == "text":
@@ -117,7 +172,7 @@ def _settled(table: Table, roles: ItemRoles, section: Things, findings: Findings
         elif found:
             attributes[column] = found  # type: ignore[assignment]
         else:
-            unused[column] = f"unused: {why}"
+            unused[column] = why
     says: dict[str, str] = {roles.id: "id"}
     for column in text:
         says[column] = "title, text" if column == roles.title else "text"
@@ -126,13 +181,18 @@ def _settled(table: Table, roles: ItemRoles, section: Things, findings: Findings
     says |= {column: kind for kind in MEDIA for column in media[kind]}
     says |= {column: f"attribute: {kind}" for column, kind in attributes.items()}
     says |= {column: f"vector:{name}" for name, column in vectors.items() if not column.endswith(".npy")}
-    says |= unused
+    says |= {column: f"unused: {why}" for column, why in unused.items()}
     for name in table.names:
         for column in table.frame.columns:
             if column in says:
                 findings.take(name, column, says[column])
     frozen = {kind: tuple(columns) for kind, columns in media.items()}
-    return ItemRoles(roles.id, roles.title, tuple(text), frozen, attributes, vectors, (), tuple(unused))
+    return ItemRoles(roles.id, roles.title, tuple(text), frozen, attributes, vectors, (), unused), says
+
+
+def _kind(found: str) -> AttributeKind:
+    """The kind of an attribute, whatever it seems to be."""
+    return found if found in ("number", "list", "date") else "category"  # type: ignore[return-value]
 
 
 def _strings(table: Table, column: str) -> list[str]:
@@ -158,7 +218,11 @@ def _looks_like_files(series: pl.Series, kind: str) -> bool:
         series = series.explode()
     if series.dtype != pl.String:
         return False
-    return any(e.lower().endswith(ENDINGS[kind]) for v in series.drop_nulls().to_list() for e in split_list(v))
+    return any(_is_file(value, kind) for value in series.drop_nulls().to_list())
+
+
+def _is_file(value: object, kind: str) -> bool:
+    return isinstance(value, str) and any(entry.lower().endswith(ENDINGS[kind]) for entry in split_list(value))
 
 
 def _media(table: Table, columns: Sequence[str], findings: Findings) -> list[Content | None]:
@@ -202,10 +266,16 @@ def _there(folder: Path, entry: str) -> Path | None:
     return None
 
 
-def _attributes(table: Table, kinds: Mapping[str, AttributeKind], findings: Findings) -> list[Content | None]:
+def _attributes(
+    table: Table, roles: ItemRoles, findings: Findings, undivided: dict[str, str], alone: bool
+) -> list[Content | None]:
+    """The attributes of each row; the signs that were found to divide no lists are added to `undivided`."""
     rows: list[dict[str, Attribute]] = [{} for _ in range(len(table))]
-    for column, kind in kinds.items():
-        values, unfit, note = values_of(table.frame[column], kind)
+    for column, kind in roles.attributes.items():
+        signs = undivided.get(column, "")
+        values, unfit, note = values_of(table.frame[column], kind, undivided=signs, alone=alone)
+        if not alone and (more := within(values)):
+            undivided[column] = more
         if unfit:
             file, line = table.where(unfit[0])
             many = f"{len(unfit)} cells are" if len(unfit) > 1 else "1 cell is"
@@ -238,8 +308,8 @@ def _ready(values: np.ndarray) -> list[Content | None]:
     return [Ready(row) if there else None for row, there in zip(values, present, strict=True)]
 
 
-def _vector_column(table: Table, column: str, findings: Findings) -> list[Content | None]:
-    """A list column as vectors; a row of another length than most is reported and absent."""
+def _vector_column(table: Table, column: str, findings: Findings, size: int | None) -> list[Content | None]:
+    """A list column as vectors; a row of another length than `size` (None: than most) is reported and absent."""
     import json
 
     rows = table.frame[column].to_list()
@@ -252,20 +322,23 @@ def _vector_column(table: Table, column: str, findings: Findings) -> list[Conten
                 parsed.append([])
         rows = parsed
     lengths = [len(row) for row in rows if isinstance(row, list) and row]
-    if not lengths:
+    if not lengths and size is None:
         raise DataError(f"{', '.join(table.names)}: column {column!r} holds no vectors")
-    usual = max(sorted(set(lengths)), key=lengths.count) if len(set(lengths)) > 1 else lengths[0]
+    usual = size or max(sorted(set(lengths)), key=lengths.count)
     values = np.full((len(rows), usual), np.nan, np.float32)
+    wrong: list[int] = []
     for place, row in enumerate(rows):
         if row is None:
             continue
-        with contextlib.suppress(TypeError, ValueError):  # it stays NaN, and is reported below
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # it stays NaN, and is reported below
             values[place] = np.asarray(row, np.float32) if len(row) == usual else np.nan
         if not np.isfinite(values[place]).all():
-            file, line = table.where(place)
-            findings.note(
-                f"{file}, column {column!r}: vectors that are not {usual} finite numbers are left out, first in line {line}"
-            )
+            wrong.append(place)
+    if wrong:
+        file, line = table.where(wrong[0])
+        findings.note(
+            f"{file}, column {column!r}: vectors that are not {usual} finite numbers are left out, first in line {line}"
+        )
     return _ready(values)
 
 

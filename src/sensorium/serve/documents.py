@@ -1,4 +1,7 @@
-"""Items as documents: what the service keeps of them in the store, as rows of the run's table."""
+"""Items as documents: what the service keeps of them in the store, as rows of the run's table.
+
+How an item is read depends on the run and on itself, never on which others came with it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sensorium.arrays import slices
 from sensorium.data.catalog import Catalog
-from sensorium.data.columns import MEDIA_NAMES
+from sensorium.data.clean import clean_id, clean_text
+from sensorium.data.columns import ITEM_IDS, MEDIA, MEDIA_NAMES, NOTHING, Taken, item_roles
 from sensorium.data.content import ATTRIBUTES, VECTOR, Attributes
 from sensorium.data.ids import Ids
+from sensorium.data.jsonlines import as_cell
 from sensorium.data.readers import read_items_with_report
+from sensorium.data.report import LISTED
+from sensorium.data.things import taken_alone
 from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Document
 from sensorium.recipe import Recipe
@@ -29,6 +37,7 @@ GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, whic
 MARKS = ("dropped", GORSE)  # that nobody may send
 OURS = ("item_id", "hidden", *MARKS)  # what a document has beside the columns of the table
 _NAME = re.compile(UPLOAD)
+Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,10 +66,11 @@ class Places:
 
 
 def told(
-    changes: Sequence[Document], recipe: Recipe, places: Places
+    changes: Sequence[Document], recipe: Recipe, places: Places, taken: Taken = NOTHING
 ) -> tuple[Catalog, dict[str, bool], dict[str, str]]:
     """What changed documents tell: items, which are hidden, and what is wrong with which. One that cannot be read is left
-    out, one whose file is not there, or of which a column says nothing, is told without it. One without a body was dropped."""
+    out, one whose file is not there, or of which a column says nothing, is told without it. One without a body was dropped.
+    A column is for what the run has `taken` it for; one that the run does not know, for what the item itself tells by it."""
     bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
     hidden = {
         one.id: one.body is None or bool(one.body["hidden"])
@@ -68,41 +78,77 @@ def told(
         if one.body is None or "hidden" in one.body
     }
     failed: dict[str, str] = {}
-    return _catalog(bodies, recipe, places, failed), hidden, failed
+    alike: dict[tuple[tuple[str, str], ...], list[tuple[Body, dict[str, Any]]]] = {}
+    for body in bodies:
+        try:
+            own = taken_alone(_filled(body), recipe.items, taken)
+            line = row(body, recipe, places, _with(taken, own))
+        except (SensoriumError, OSError, ValueError) as error:
+            noted(failed, body["item_id"], " ".join(str(error).split()))
+        else:
+            alike.setdefault(tuple(own.items()), []).append((body, line))
+    parts = [
+        _catalog(lines[some], recipe, _with(taken, dict(own)), failed)
+        for own, lines in alike.items()
+        for some in slices(len(lines), LISTED)
+    ]  # fmt: skip
+    return _together(parts, [body["item_id"] for body in bodies]), hidden, failed
 
 
-def _catalog(bodies: Sequence[Mapping[str, Any]], recipe: Recipe, places: Places, failed: dict[str, str]) -> Catalog:
-    if not bodies:
-        return Catalog(Ids([]), {})
-    own = {name: column for name, column in recipe.items.vectors.items() if any(body.get(column) for body in bodies)}
-    recipe = replace(recipe, items=replace(recipe.items, vectors=own))  # items without a vector are items, too
+def _with(taken: Taken, own: Mapping[str, str]) -> Taken:
+    return replace(taken, roles={**taken.roles, **own}) if own else taken
+
+
+def _catalog(
+    lines: Sequence[tuple[Body, Mapping[str, Any]]], recipe: Recipe, taken: Taken, failed: dict[str, str]
+) -> Catalog:
+    """The items of rows whose columns are for the same."""
+    bodies = [body for body, _ in lines]
+    things = recipe.items
+    own = {
+        name: column
+        for name, column in things.vectors.items()
+        if any(line.get(column) is not None for _, line in lines)
+    }
+    things = replace(things, id=things.id or ITEM_IDS[0], vectors=own)  # items without a vector are items, too
+    recipe = replace(recipe, items=things)
     try:
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "items.jsonl"
-            table.write_text("".join(json.dumps(row(body, recipe, places)) + "\n" for body in bodies), "utf-8")
-            items, report = read_items_with_report(table, recipe)
-            for one in report.missing:
-                body = bodies[one.line - 1]
-                files = {n: str(body[n]).removeprefix(UPLOADED) for n in body if n in _of_media(recipe) and body[n]}
-                name = next((n for n, file in files.items() if one.path.endswith(file)), "media")
-                noted(failed, body["item_id"], f"{name}: no such file")
-            for row_left in report.rejected:
-                noted(failed, bodies[row_left.line - 1]["item_id"], row_left.reason)
-            taken = next(iter(report.taken.values()), {})
-            for body in bodies:
-                if body["item_id"] in items.ids:
-                    for why in _lost(body, items, taken):
-                        noted(failed, body["item_id"], why)
-            return items
+            table.write_text("".join(json.dumps(line) + "\n" for _, line in lines), "utf-8")
+            items, report = read_items_with_report(table, recipe, taken=taken, alone=True)
     except (SensoriumError, OSError, ValueError) as error:  # whatever it is, the others must still be read
-        if len(bodies) == 1:
-            why = re.sub(r"\S*/items\.jsonl: ", "", str(error))  # where it was read from is nobody's business
-            noted(failed, bodies[0]["item_id"], " ".join(why.split()))
-            return Catalog(Ids([]), {})
-    whole = Catalog(Ids([]), {})
+        if len(bodies) > 1:
+            return _together([_catalog([one], recipe, taken, failed) for one in lines], [b["item_id"] for b in bodies])
+        why = re.sub(r"\S*/items\.jsonl: ", "", str(error))  # where it was read from is nobody's business
+        noted(failed, bodies[0]["item_id"], " ".join(why.split()))
+        return Catalog(Ids([]), {})
+    for one in report.missing:
+        body, line = lines[one.line - 1]
+        name = next((n for n, cell in line.items() if isinstance(cell, str) and one.path in cell.split("|")), "media")
+        noted(failed, body["item_id"], f"{name}: no such file")
+    for row_left in report.rejected:
+        noted(failed, bodies[row_left.line - 1]["item_id"], row_left.reason)
+    roles = next(iter(report.taken.values()), {})
     for body in bodies:
-        whole = whole.extended(_catalog([body], recipe, places, failed))
-    return whole
+        if clean_id(body["item_id"]) in items.ids:
+            for why in _lost(body, items, roles):
+                noted(failed, body["item_id"], why)
+    return items
+
+
+def _together(parts: Sequence[Catalog], order: Sequence[str]) -> Catalog:
+    """The items of several catalogues as one, in this order; no id stands in two."""
+    if len(parts) == 1:
+        return parts[0]
+    found = {name: (part, place) for part in reversed(parts) for place, name in enumerate(part.ids)}
+    names = [name for name in dict.fromkeys(map(clean_id, order)) if name in found]
+    places = [found[name] for name in names]
+    content = {
+        modality: [part.content[modality][place] if modality in part.content else None for part, place in places]
+        for modality in dict.fromkeys(modality for part in parts for modality in part.content)
+    }
+    return Catalog(Ids(names), content, [part.titles[place] if part.titles else "" for part, place in places])
 
 
 def noted(failed: dict[str, str], item: str, why: str) -> None:
@@ -112,16 +158,14 @@ def noted(failed: dict[str, str], item: str, why: str) -> None:
         failed[item] = "; ".join([*known, why])
 
 
-def _lost(body: Mapping[str, Any], items: Catalog, taken: Mapping[str, str]) -> Iterator[str]:
-    """Columns of a document of which nothing is made, and why: `taken` tells what each was taken for."""
-    place = items.ids.row(body["item_id"])
+def _lost(body: Body, items: Catalog, roles: Mapping[str, str]) -> Iterator[str]:
+    """Columns of a document of which nothing is made, and why: `roles` tells what each was taken for."""
+    place = items.ids.row(clean_id(body["item_id"]))
     content = {modality: column[place] for modality, column in items.content.items()}
     stated = content.get(ATTRIBUTES)
     facts = stated.values if isinstance(stated, Attributes) else {}
-    for name, value in body.items():
-        if name in OURS or value in (None, [], {}) or not str(value).strip():
-            continue
-        role, _, kind = taken.get(name, "unused:the recipe does not name it").partition(":")
+    for name, value in _filled(body).items():
+        role, _, kind = roles.get(name, "unused:the recipe does not name it").partition(":")
         if role == "unused":
             yield f"{name}: not used, {kind.strip()}"
         elif role == "attribute" and name not in facts:
@@ -130,21 +174,47 @@ def _lost(body: Mapping[str, Any], items: Catalog, taken: Mapping[str, str]) -> 
             yield f"{name}: no vector of finite numbers, as long as those of other items"
 
 
-def _of_media(recipe: Recipe) -> set[str]:
-    """The columns that name files."""
-    things = recipe.items
-    return {*MEDIA_COLUMNS, *(name for names in (things.image, things.audio, things.video) for name in names or ())}
+def _filled(body: Body) -> dict[str, Any]:
+    """The columns of the table of which a document says something."""
+    return {
+        name: value
+        for name, value in body.items()
+        if name not in OURS and value not in (None, [], {}) and str(value).strip()
+    }
 
 
-def row(body: Mapping[str, Any], recipe: Recipe, places: Places) -> dict[str, Any]:
-    """A document as a row of the recipe's table of items; what it does not state is empty."""
+def row(body: Body, recipe: Recipe, places: Places, taken: Taken = NOTHING) -> dict[str, Any]:
+    """A document as a row of the recipe's table of items; what it does not state is empty. **Raises** DataError for a file that
+    lies elsewhere."""
     things = recipe.items
-    of_media = {column for columns in (things.image, things.audio, things.video) for column in columns or ()}
-    named = [things.title, *(things.text or ()), *of_media, *(things.attributes or {}), *things.vectors.values()]
+    things = replace(
+        things, id=things.id or ITEM_IDS[0], vectors={n: c for n, c in things.vectors.items() if not c.endswith(".npy")}
+    )
+    files = [column for kind in MEDIA for column in getattr(things, kind) or ()]
+    named = [things.title, *(things.text or ()), *files, *(things.attributes or {}), *things.vectors.values()]
     out: dict[str, Any] = {name: None for name in named if name}
-    out |= {name: value for name, value in body.items() if name not in OURS}
-    out[things.id or "item_id"] = body["item_id"]
-    for column in _of_media(recipe) & set(out):
-        if out[column]:
-            out[column] = str(places.inside(str(out[column])))
+    out |= _filled(body)
+    out[things.id or ""] = body["item_id"]
+    roles = item_roles(list(out), things, where="items", taken=taken)
+    files = [column for columns in roles.media.values() for column in columns]
+    for name, value in out.items():
+        if value is None or name in roles.vectors.values():
+            continue
+        if isinstance(value, list) and roles.attributes.get(name) == "category":
+            value = value[0] if len(value) == 1 else None
+        if name in files:
+            out[name] = _within("|".join(map(str, value)) if isinstance(value, list) else str(value), places)
+        else:
+            out[name] = None if value is None else as_cell(value)
     return out
+
+
+def _within(told: str, places: Places) -> str:
+    """The place of a file, or of several that are divided by "|". **Raises** DataError for one that lies elsewhere."""
+    whole = places.inside(told)
+    if "|" not in told or whole.is_file():
+        return str(whole)
+    several = [str(places.inside(part.strip())) for part in told.split("|") if part.strip()]
+    if any(clean_text(one) != one for one in several):  # the reader would look elsewhere
+        raise DataError(f"{told[:60]!r} is no path")
+    return "|".join(several)

@@ -27,6 +27,7 @@ import sensorium
 from sensorium.engine import Engine
 from sensorium.errors import SensoriumError, SnapshotError
 from sensorium.evaluate.drift import SHIFTED
+from sensorium.intake import taken_by
 from sensorium.runs import CANDIDATE, UPLOADS, Version
 from sensorium.serve.documents import ITEMS, Places, told
 from sensorium.serve.logs import tell
@@ -224,7 +225,8 @@ def main(words: str) -> None:
     engine.wait_at_most(ENCODER_SECONDS)
     assert engine.store is not None
     changes = engine.store.changed(ITEMS, engine.snapshot.documents, most=10**9)
-    items, hidden, _ = told(changes, engine.recipe, Places(path["folder"] / UPLOADS, path["media"]))
+    places = Places(path["folder"] / UPLOADS, path["media"])
+    items, hidden, _ = told(changes, engine.recipe, places, taken_by(engine.snapshot))
     _, version = engine.candidate(
         path["place"], full=asked["full"], told=items, hidden=hidden, documents=changes[-1].changed if changes else 0
     )

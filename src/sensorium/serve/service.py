@@ -29,6 +29,7 @@ from sensorium.errors import DataError, SensoriumError, UnknownId
 from sensorium.feedback.commit import Committer
 from sensorium.feedback.log import Log
 from sensorium.feedback.store import Document, Entry
+from sensorium.intake import taken_by
 from sensorium.live import Live
 from sensorium.rank.query import Ranking, Why
 from sensorium.runs import UPLOADS
@@ -348,7 +349,7 @@ class Service:
         """Encode what the store has and the live version lacks, or knows otherwise; returns how many items were added."""
         added = 0
         while changes := self.store.changed(ITEMS, self.engine.snapshot.documents):
-            items, hidden, failed = told(changes, self.engine.recipe, self.places)
+            items, hidden, failed = told(changes, self.engine.recipe, self.places, taken_by(self.engine.snapshot))
             try:
                 added += self._taken_in(items, hidden, changes[-1].changed, failed)
             except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
@@ -373,7 +374,7 @@ class Service:
     def _one_by_one(self, changes: Sequence[Document], failed: dict[str, str]) -> int:
         added = 0
         for change in changes:
-            items, hidden, _ = told([change], self.engine.recipe, self.places)
+            items, hidden, _ = told([change], self.engine.recipe, self.places, taken_by(self.engine.snapshot))
             try:
                 added += self._taken_in(items, hidden, change.changed, failed)
             except (SensoriumError, OSError, ValueError) as error:
