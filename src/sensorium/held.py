@@ -134,11 +134,11 @@ class Held:
             return self.log.read(after, user=user)
         return [e for e in self.unsaved if e.position > after and user in (None, e.user)]
 
-    def _happened(self, item: str) -> list[Entry]:
-        """The events of an item since the snapshot."""
+    def _happened(self, after: int, item: str) -> list[Entry]:
+        """The events of an item after a position."""
         if self.log is not None:
-            return self.log.read(self.snapshot.position, item=item)
-        return [entry for entry in self.unsaved if entry.item == item]
+            return self.log.read(after, item=item)
+        return [entry for entry in self.unsaved if entry.item == item and entry.position > after]
 
     def crowd(self, live: Live) -> Crowd:
         """What people choose by now, all that is stored counting. **Cost** a look at the log, which tells what is new."""
@@ -188,7 +188,7 @@ class Held:
 
     def made_ready(self, live: Live, snapshot: Snapshot) -> Live:
         """Another snapshot with the tables of a version that are of both, and with all of them if that has them."""
-        after = live.over(snapshot, self._happened)
+        after = live.over(snapshot, partial(self._happened, live.snapshot.position))
         after = after.over(celled(after))
         if live.warm and not after.warm:  # whoever asks must not wait for tables
             after.warmed()
