@@ -172,9 +172,8 @@ class Held:
             with runs.locked(self.folder):
                 newest = runs.current(self.folder)
                 if newest.name != self.live.name:
-                    self.live = Live(
-                        carried(self.upon(snapshots.read(newest)), self.live.snapshot, newer=False), newest.name
-                    )
+                    version = carried(self.upon(snapshots.read(newest)), self.live.snapshot, newer=False)
+                    self.live = self.made_ready(self.live, version).named(newest.name)
                 yield
 
     def swap(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -188,14 +189,16 @@ def test_a_bad_one_is_refused_and_answers_go_on(asked, monkeypatch: pytest.Monke
         before = [await best(client, user=user, k=5) for user in engine.snapshot.user_ids]
         for kind, spoil in BAD.items():
 
-            def wrong(folder: Path, place: Path, full: bool, turn: int, spoil: Any = spoil) -> Any:
+            def wrong(words: Mapping[str, Any], doing: str, turn: int, spoil: Any = spoil) -> str:
+                place = Path(words["place"])
                 _, version = engine.candidate(place)
                 shutil.rmtree(place)
                 snapshots.write(spoil(replace(engine.snapshot, position=16)), place)
                 verdict = engine.judge(place)
-                return asdict(replace(version, state="kept" if verdict.passed else "refused", reasons=verdict.reasons))
+                state = "kept" if verdict.passed else "refused"
+                return json.dumps(asdict(replace(version, state=state, reasons=verdict.reasons)))
 
-            monkeypatch.setattr(service.learner, "_in_process", wrong)
+            monkeypatch.setattr(service.learner, "_process", wrong)
             ended = await sent(client, "/v1/models/refresh", wait=True)
             assert ended["state"] == "refused", kind
             assert ended["reasons"]

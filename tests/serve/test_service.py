@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-import sensorium.engine
+from sensorium import runs
 from sensorium.checks.worlds import write_demo
 from sensorium.engine import Engine
 from sensorium.serve.app import Serving, application
@@ -200,27 +198,17 @@ def test_what_is_wrong_is_told_in_one_line(trained: Path, tmp_path: Path, path: 
     asked(trained, tmp_path, talk)
 
 
-def test_whilst_all_is_learnt_anew_items_are_hidden_shown_and_added(
+def test_whilst_somebody_is_forgotten_items_are_hidden_shown_and_added(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sensorium.live.EXACT_UP_TO", 10)  # so that answers are searched for by the loop
-    begun, go_on = threading.Event(), threading.Event()
-    learn = sensorium.engine.forgotten
-
-    def learning(*given: Any, **named: Any) -> Any:
-        begun.set()
-        go_on.wait(60)
-        return learn(*given, **named)
-
-    monkeypatch.setattr("sensorium.engine.forgotten", learning)
 
     async def talk(client: httpx.AsyncClient, service: Service) -> None:
         assert service.engine.live.searched
-        ids = service.engine.snapshot.catalog.ids
+        ids, user = service.engine.snapshot.catalog.ids, service.engine.snapshot.user_ids[0]
         first, other, third = ids[0], ids[1], ids[2]
-        forget = asyncio.create_task(client.delete(f"/v1/users/{service.engine.snapshot.user_ids[0]}"))
-        await asyncio.to_thread(begun.wait, 20)
-        try:
+        with runs.locked(tmp_path / "run", "training"):  # as if another process forgot somebody
+            forget = asyncio.create_task(client.delete(f"/v1/users/{user}"))
             hidden = [{"item_id": first, "hidden": True}, {"item_id": third, "hidden": True}]
             await asyncio.wait_for(client.post("/v1/items", json={"items": hidden}), 5)
             service.store.put("items", {other: {"item_id": other, "hidden": True}})  # as another process does
@@ -232,15 +220,18 @@ def test_whilst_all_is_learnt_anew_items_are_hidden_shown_and_added(
                 while "new" not in service.engine.snapshot.catalog.ids:
                     await asyncio.sleep(0.05)
             version = service.engine.version
-        finally:
-            go_on.set()
-        answer = await asyncio.wait_for(forget, 60)
+            assert service.learning
+            assert not forget.done()
+        answer = await asyncio.wait_for(forget, 120)
         assert answer.status_code == 200, answer.text
         assert service.engine.version != version
+        assert service.engine.live.warm
+        assert user not in service.engine.snapshot.user_ids
         assert "new" in service.engine.snapshot.catalog.ids
         best_now = await best(client, k=500)
         assert {first, other} & set(best_now) == set()
         assert {third, "new"} <= set(best_now)
+        assert (await client.delete(f"/v1/users/{user}")).status_code == 404
 
     asked(trained, tmp_path, talk)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sensorium.feedback.store import Document
@@ -37,7 +38,7 @@ class Abreast:
 
     def look(self) -> None:
         """Takes up what is new. What documents tell holds for every answer at once; another version is taken up by one request, the
-        others meanwhile being answered by the one that is there."""
+        others meanwhile being answered by the one that is there; one of a large catalogue in the background."""
         change = self._service.store.last_change
         if change != self._told:
             self.rules()
@@ -47,10 +48,10 @@ class Abreast:
             self._told = change
         mark = self._marked()
         if mark != self._mark and self._following.acquire(blocking=False):
-            try:
+            if self._service.engine.live.searched:  # its tables take seconds, which no request should wait for
+                self._service.soon(partial(self._version, mark))
+            else:
                 self._version(mark)
-            finally:
-                self._following.release()
 
     def rules(self) -> None:
         """Takes up the standing rules alone, which waits for nobody."""
@@ -67,9 +68,12 @@ class Abreast:
         return (stat.st_mtime_ns, stat.st_ino)  # it is replaced in one move, so it is another file
 
     def _version(self, mark: tuple[int, int] | None) -> None:
-        if self._service.engine.follow():
-            self._service.renewed()
-        self._mark = mark
+        try:
+            if self._service.engine.follow():
+                self._service.renewed()
+            self._mark = mark
+        finally:
+            self._following.release()
 
     def _items(self, changes: list[Document]) -> None:
         """Who is hidden is hidden now; who is new is encoded off the request's path."""

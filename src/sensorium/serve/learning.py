@@ -1,4 +1,5 @@
-"""Learning without stopping: a process of its own learns the next version, the gate judges it there, one swap adopts it.
+"""Learning without stopping: a process of its own learns the next version, the gate judges it there, one swap adopts it. Such
+a process also forgets somebody.
 
 The process is started anew each time and told what to do in words (a folder, a cache, a place): nothing is pickled, its
 memory is its own and goes with it, and it stands behind whoever answers in the queue for the processor.
@@ -100,6 +101,15 @@ class Learning:
         self.stop()
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def forget(self, user: str) -> None:
+        """Erases a person, for which all is learnt anew. What is learnt just now knows them, and is given up."""
+        await self.instead(partial(self._forget, user))
+
+    def _forget(self, user: str) -> None:
+        self._process({"forget": user}, "forgetting")
+        self.service.engine.follow()
+        self.service.renewed()
+
     def stop(self) -> None:
         """Give up what is being learnt: somebody is forgotten, or somebody went back to another version."""
         with self._lock:
@@ -157,7 +167,7 @@ class Learning:
             with engine.learning():
                 if asked:
                     engine.release()
-                told_of = self._in_process(folder, place, full, turn)
+                told_of = json.loads(self._process({"place": str(place), "full": full}, "learning", turn))
                 version = Version(**{**told_of, "reasons": tuple(told_of["reasons"])})
                 self._refused = version.state == "refused"
                 if self._refused:
@@ -184,29 +194,30 @@ class Learning:
         tell("learnt", level, run=folder.name, **said)
         return self.last
 
-    def _in_process(self, folder: Path, place: Path, full: bool, turn: int) -> Mapping[str, Any]:
-        """What the learning process told: the fields of a Version."""
+    def _process(self, asked: Mapping[str, Any], doing: str, turn: int | None = None) -> str:
+        """The last line of a process that does what is asked; of one that has a `turn`, whoever stops learning kills it."""
         media = self.service.places.media
         words = {
-            "folder": str(folder), "place": str(place), "full": full, "media": None if media is None else str(media),
-            "cache": None if self._cache is None else str(self._cache),
+            "folder": str(self.service.engine.folder), "media": None if media is None else str(media),
+            "cache": None if self._cache is None else str(self._cache), **asked,
         }  # fmt: skip
         ours = str(Path(sensorium.__file__).resolve().parents[1])
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))}
         with self._lock:
-            if self._stopped != turn:
+            if turn not in (None, self._stopped):
                 raise SnapshotError(STOPPED)
-            self._child = child = subprocess.Popen(
-                [sys.executable, "-m", "sensorium.serve.learning", json.dumps(words)], stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+            child = subprocess.Popen(
+                [sys.executable, "-m", "sensorium.serve.learning"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True, env=env, start_new_session=turn is None,
             )  # fmt: skip
-        out, wrong = child.communicate()
+            self._child = None if turn is None else child
+        out, wrong = child.communicate(json.dumps(words))  # not as an argument: it may name somebody
         with self._lock:
             self._child = None
         if child.returncode:
             lines = wrong.strip().splitlines() or [f"it ended with {child.returncode}"]
-            raise SnapshotError(f"learning failed: {self.service.line(SnapshotError(lines[-1]))[:300]}")
-        return json.loads(out.strip().splitlines()[-1])
+            raise SnapshotError(f"{doing} failed: {self.service.line(SnapshotError(lines[-1]))[:300]}")
+        return out.strip().splitlines()[-1]
 
 
 def _line(error: Exception) -> str:
@@ -214,27 +225,32 @@ def _line(error: Exception) -> str:
 
 
 def main(words: str) -> None:
-    """What the process does: open the run, take in the documents, learn, judge; the last line tells the verdict."""
+    """What the process does: open the run, take in the documents, then learn and judge, or forget; the last line tells the verdict,
+    or the version."""
     asked = json.loads(words)
     with contextlib.suppress(OSError):
         os.nice(10)
-    path = {name: Path(asked[name]) if asked[name] else None for name in ("folder", "place", "cache", "media")}
+    path = {name: Path(asked[name]) if asked.get(name) else None for name in ("folder", "place", "cache", "media")}
     assert path["folder"] is not None
-    assert path["place"] is not None
     engine = Engine.open(path["folder"], cache=path["cache"])
     engine.wait_at_most(ENCODER_SECONDS)
     assert engine.store is not None
     changes = engine.store.changed(ITEMS, engine.snapshot.documents, most=10**9)
     places = Places(path["folder"] / UPLOADS, path["media"])
     items, hidden, _ = told(changes, engine.recipe, places, taken_by(engine.snapshot))
-    _, version = engine.candidate(
-        path["place"], full=asked["full"], told=items, hidden=hidden, documents=changes[-1].changed if changes else 0
-    )
+    documents = changes[-1].changed if changes else 0
+    if "forget" in asked:
+        engine.take_in(items, hidden=hidden, documents=documents)
+        engine.forget(asked["forget"])
+        print(engine.version)
+        return
+    assert path["place"] is not None
+    _, version = engine.candidate(path["place"], full=asked["full"], told=items, hidden=hidden, documents=documents)
     print(json.dumps(asdict(version)))
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
+        main(sys.stdin.read())
     except SensoriumError as error:
         sys.exit(_line(error))

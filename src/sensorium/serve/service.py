@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -190,13 +190,15 @@ class Service:
         self._abreast.look()
         return work()
 
+    def soon(self, work: Callable[[], object]) -> None:
+        """The work in that thread, for which nobody waits."""
+        with contextlib.suppress(RuntimeError):  # it is being closed
+            self._slow.submit(work)
+
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that takes in what is told of items."""
-        self._learning += 1
-        try:
+        with self._busy():
             return await asyncio.get_running_loop().run_in_executor(self._slow, work)
-        finally:
-            self._learning -= 1
 
     # --- answering, observing -------------------------------------------------------------------------------------
 
@@ -399,23 +401,28 @@ class Service:
     # --- versions -------------------------------------------------------------------------------------------------
 
     async def forget(self, user: str) -> None:
-        """Erases a person: from what waits to be noted, the log, and what was learnt. What is being learnt just now knows them,
-        and is given up. New items are added meanwhile."""
+        """Erases a person: from what waits to be noted, the log, and what was learnt, in a process of its own. What is being learnt
+        just now knows them, and is given up. New items are added meanwhile. **Raises** UnknownId."""
 
-        def erase() -> None:
+        def look() -> None:
+            if user not in self.engine.snapshot.user_ids and not self.store.read(user=user, most=1):
+                self.engine.snapshot.user_ids.row(user, what="user")
             self.adaptive.forget(user)
-            self.engine.forget(user)
 
-        await self._instead(erase)
+        await self.threaded(look)
+        with self._busy():
+            await self.learner.forget(user)
 
     async def rollback(self, to: str | None = None) -> str:
         """Goes back to a version; what is being learnt just now is given up."""
-        return await self._instead(lambda: self.engine.rollback(to))
+        with self._busy():
+            return await self.learner.instead(lambda: self.engine.rollback(to))
 
-    async def _instead(self, work: Callable[[], T]) -> T:
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
         self._learning += 1
         try:
-            return await self.learner.instead(work)
+            yield
         finally:
             self._learning -= 1
 
