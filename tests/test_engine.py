@@ -307,6 +307,31 @@ def test_items_hidden_and_shown_at_once_end_as_a_dictionary_says(engine):
         assert set(engine.snapshot.hidden) == engine.live.hidden
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_dropped_item_that_an_event_names_stays_away_from_every_later_version(engine, world, tmp_path, full):
+    engine.observe([{"user": "p001", "item": "gone", "kind": "buy"}, {"user": "p002", "item": "there", "kind": "buy"}])
+    engine.candidate(
+        tmp_path / "run" / "snapshots" / ".candidate.1", full=full, hidden={"gone": True}, documents=3, share=0
+    )
+    version = engine.versions().versions[-1]
+    engine.adopt(tmp_path / "run" / "snapshots" / ".candidate.1", replace(version, of=engine.version))
+    again = Engine.open(tmp_path / "run", cache=world / "cache")
+    assert again.snapshot.documents == 3
+    assert {"gone", "there"} <= set(again.snapshot.catalog.ids)
+    assert "gone" not in items(again.recommend("p003", k=200))
+    assert "there" in items(again.recommend("p003", k=200))
+    again.observe([{"user": "p001", "item": "later", "kind": "buy"}])
+    again.take_in(Catalog(Ids([]), {}), hidden={"later": True}, documents=4)
+    again.refresh()
+    again.forget("p002")
+    assert "there" not in again.snapshot.catalog.ids
+    shown = items(again.recommend("p003", k=200))
+    assert not {"gone", "later"} & set(shown)
+    again.take_in(Catalog(Ids([]), {}), hidden={"later": False}, documents=5)
+    assert "later" in items(again.recommend("p003", k=200))
+    again.close()
+
+
 def test_a_changed_attribute_that_no_encoder_reads_is_filtered_by(engine):
     live = engine.live.warmed()
     row = next(r for r, one in enumerate(live.snapshot.catalog.content["attributes"]) if one and "form" in one.values)

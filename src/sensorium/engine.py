@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
@@ -311,18 +311,19 @@ class Engine:
             return len(after.catalog) - len(before.catalog)
 
     def take_in(
-        self, told: Catalog, *, hidden: Mapping[str, bool], documents: int
+        self, told: Catalog, *, hidden: Mapping[str, bool], documents: int,
+        stated: Mapping[str, Collection[str] | None] | None = None,
     ) -> tuple[int, Sequence[Problem]]:  # fmt: skip
         """What the store's documents tell of items, up to a change of them; returns how many items were new, and what could
         not be encoded.
 
         New items are encoded, and contents of known ones that changed; only what answers now changes, the next refresh
-        writes it.
+        writes it. By the columns that are `stated` of an item (None: by any) nothing stays that is not told.
         """
         with self._held.turn():
             before = self.snapshot
             after, problems = taken_in(
-                before, told, self.cache, hidden=hidden, documents=documents, patience=self._patience
+                before, told, self.cache, hidden=hidden, documents=documents, stated=stated, patience=self._patience
             )  # fmt: skip
             self.lacking = {**self.lacking, **self._lacked(problems)}  # told before it can be seen
             self._held.swap(after, keep=False)
@@ -382,7 +383,8 @@ class Engine:
 
     def candidate(
         self, place: Path, *, full: bool = False, told: Catalog | None = None, hidden: Mapping[str, bool] | None = None,
-        documents: int = 0, share: float = 0.2, most: int = 1000, bounds: Bounds | None = None,
+        documents: int = 0, stated: Mapping[str, Collection[str] | None] | None = None, share: float = 0.2,
+        most: int = 1000, bounds: Bounds | None = None,
     ) -> tuple[Verdict, Version]:  # fmt: skip
         """The next version as a folder at `place`, and whether it may answer; what answers now does not change.
 
@@ -393,7 +395,8 @@ class Engine:
         now, fresh = self.snapshot, self._held.entries()
         cut = len(fresh) - min(int(len(fresh) * share), most)
         after, self.problems = versions.learnt(
-            self._held, now, fresh[:cut], self.cache, full=full, told=told, hidden=hidden, documents=documents
+            self._held, now, fresh[:cut], self.cache, full=full, told=told, hidden=hidden, documents=documents,
+            stated=stated,
         )  # fmt: skip
         return versions.weighed(self._held, after, place, fresh[cut:], full=full, bounds=bounds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from sensorium.arrays import Rows
 from sensorium.build import REVIEWS, build, encoded
-from sensorium.data.catalog import Catalog
-from sensorium.data.content import Attributes, Content, Media, Text
+from sensorium.data.catalog import Catalog, Laid
+from sensorium.data.content import ATTRIBUTES, TEXT, Attributes, Content, Media, Text
 from sensorium.data.events import Events
 from sensorium.data.ids import Ids
 from sensorium.data.prepare import weighed
@@ -28,6 +28,8 @@ from sensorium.models.blend import Blend, BlendModel
 from sensorium.models.model import Features, Model, Recommender, Updates
 from sensorium.recipe import Recipe, read_recipe_text
 from sensorium.snapshot import Snapshot, placed
+
+EMPTY = (Text(()), Attributes({}))  # of an item that had some: none is left
 
 
 def events_of(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Events, Ids, Ids]:
@@ -99,13 +101,12 @@ def refreshed(
     fresh = build(material, recipe, chosen=None if retune else snapshot.recommender, progress=progress)
     fresh = replace(
         fresh, recipe=snapshot.recipe, position=position, base=snapshot.base, log=snapshot.log, logs=snapshot.logs,
-        hidden=snapshot.hidden,
         documents=snapshot.documents, taken=snapshot.taken,
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(dataset.catalog))),
         trials=fresh.trials if retune else snapshot.trials,
         left_out=fresh.left_out if retune else snapshot.left_out,
     )  # fmt: skip
-    return fresh, [_told(problem, snapshot, fresh) for problem in material.problems]
+    return _hiding(fresh, _hidden(snapshot)), [_told(problem, snapshot, fresh) for problem in material.problems]
 
 
 def _is_gone(problem: Problem) -> bool:
@@ -179,12 +180,13 @@ def updated(snapshot: Snapshot, entries: Sequence[Entry]) -> Snapshot:
         people = None if people is None else _grown(people, len(dataset.user_ids))
         features = replace(features, people=people)
     model = _carried_on(snapshot.recommender, snapshot.model, events, features, recipe.seed)
-    return replace(
+    after = replace(
         snapshot, catalog=catalog, people=dataset.people, user_ids=dataset.user_ids, events=events, views=views,
         people_views=people_views, features=features, model=model,
         position=max([snapshot.position, *(entry.position for entry in entries)]),
         bare=(*snapshot.bare, *range(len(snapshot.catalog), len(catalog))),
     )  # fmt: skip
+    return _hiding(after, _hidden(snapshot))
 
 
 def _carried_on(settings: Recommender, model: Model, events: Events, features: Features, seed: int) -> Model:
@@ -205,16 +207,17 @@ def _grown(view: Vectors, count: int) -> Vectors:
 
 def taken_in(
     snapshot: Snapshot, told: Catalog, cache: Path, *, hidden: Mapping[str, bool] | None = None, documents: int = 0,
+    stated: Mapping[str, Collection[str] | None] | None = None,
     progress: Progress = silent, patience: Patience | None = None,
 ) -> tuple[Snapshot, list[Problem]]:  # fmt: skip
     """The snapshot with what is told of items, new or known, and of which are `hidden`; nothing is trained.
 
-    What is told of a known item takes the place of what was known of it, field by field; what is not told stays. A model
-    that holds something of its own for a known item sees the change when it is learnt anew.
+    What is told of a known item takes the place of what was known of it, field by field; what is not told stays, but for fields that
+    are `stated`, be it that there is nothing (None: all of them; media stay). A model that holds something of its own for a known item sees the change when it is learnt anew.
     """
-    catalog, told = snapshot.catalog, placed(told)
+    catalog, told, names = snapshot.catalog, placed(told), _hidden(snapshot)
     rows = catalog.ids.rows(told.ids)
-    told = _over(catalog, told, rows)
+    told = _over(catalog, told, rows, stated or {})
     problems: list[Problem] = []
     if (rows < 0).any():
         snapshot, problems = added(snapshot, told, cache, progress=progress, patience=patience)
@@ -222,33 +225,58 @@ def taken_in(
     if len(known):
         snapshot, more = _replaced(snapshot, told, known, cache, progress, patience)
         problems += more
-    rows_hidden = set(snapshot.hidden)
     for name, state in (hidden or {}).items():
-        if name in snapshot.catalog.ids:
-            (rows_hidden.add if state else rows_hidden.discard)(snapshot.catalog.ids.row(name))
-    snapshot = replace(snapshot, hidden=tuple(sorted(rows_hidden)))
-    return replace(snapshot, documents=max(snapshot.documents, documents)), problems
+        (names.add if state else names.discard)(name)
+    return replace(_hiding(snapshot, names), documents=max(snapshot.documents, documents)), problems
 
 
-def _over(catalog: Catalog, told: Catalog, rows: Rows) -> Catalog:
+def _hidden(snapshot: Snapshot) -> set[str]:
+    """The ids that are hidden, known or not."""
+    return {*(snapshot.catalog.ids[row] for row in snapshot.hidden), *snapshot.withheld}
+
+
+def _hiding(snapshot: Snapshot, names: Set[str]) -> Snapshot:
+    """The snapshot with these ids hidden, and no others."""
+    ids = snapshot.catalog.ids
+    known = {name for name in names if name in ids}
+    return replace(
+        snapshot, hidden=tuple(sorted(map(ids.row, known))), withheld=tuple(sorted(names - known))
+    )  # fmt: skip
+
+
+def _over(
+    catalog: Catalog, told: Catalog, rows: Rows, stated: Mapping[str, Collection[str] | None]
+) -> Catalog:  # fmt: skip
     """What is told, laid over what is known: for a known item None where nothing changes."""
     content: dict[str, Sequence[Content | None]] = {}
-    for modality, column in told.content.items():
-        before = catalog.content.get(modality, [None] * len(catalog))
-        content[modality] = [
-            one if row < 0 else _laid(before[row], one) for row, one in zip(rows, column, strict=True)
+    nothing = Laid[Content | None]((), {}, len(told), None)
+    for modality in dict.fromkeys([*told.content, *(m for m in (TEXT, ATTRIBUTES) if m in catalog.content)]):
+        before = catalog.content.get(modality, Laid[Content | None]((), {}, len(catalog), None))
+        column = [
+            one if row < 0 else _laid(before[row], one, stated.get(name, ()))
+            for name, row, one in zip(told.ids, rows, told.content.get(modality, nothing), strict=True)
         ]  # fmt: skip
+        if modality in told.content or any(one is not None for one in column):
+            content[modality] = column
     return Catalog(told.ids, content, told.titles)
 
 
-def _laid(old: Content | None, new: Content | None) -> Content | None:
-    whole = new
+def _laid(old: Content | None, new: Content | None, stated: Collection[str] | None) -> Content | None:
+    """What is known by now, where that is something else; EMPTY where nothing is left. Of texts and attributes nothing stays that is `stated`."""
+    known, whole = old, new
+    if isinstance(old, Text):
+        old = Text(tuple(pair for pair in old.fields if stated is not None and pair[0] not in stated))
+        whole = old if new is None else new
+    elif isinstance(old, Attributes):
+        kept = {name: value for name, value in old.values.items() if stated is not None and name not in stated}
+        old = Attributes(kept)
+        whole = old if new is None else new
     if isinstance(old, Text) and isinstance(new, Text):
         whole = Text(tuple({**dict(old.fields), **dict(new.fields)}.items()))
     elif isinstance(old, Attributes) and isinstance(new, Attributes):
         whole = Attributes({**old.values, **new.values})
     # A file may have other bytes under the same name: the encoder's cache knows.
-    return None if whole == old and not isinstance(whole, Media) else whole
+    return None if whole == known and not isinstance(whole, Media) else whole
 
 
 def _replaced(
@@ -258,8 +286,15 @@ def _replaced(
     part = Catalog(Ids(told.ids.names(known)), {m: [c[row] for row in known] for m, c in told.content.items()})
     rows = snapshot.catalog.ids.rows(part.ids)
     catalog = _retold(snapshot.catalog, part, rows, [told.titles[k] if k < len(told.titles) else "" for k in known])
-    done = encode(part, _asked(part, snapshot, patience), Cache(cache), progress=progress)
+    asked = _asked(part, snapshot, patience)
+    emptied = {m: rows[[one in EMPTY for one in column]] for m, column in part.content.items()}
+    content = {m: [None if one in EMPTY else one for one in column] for m, column in part.content.items()}
+    done = encode(replace(part, content=content), asked, Cache(cache), progress=progress)
     views = dict(snapshot.views)
+    for modality in asked.keys() & views.keys():
+        here, whole = emptied[read_by(asked[modality])], views[modality]
+        if whole.present[here].any():
+            views[modality] = whole.over(here, Vectors.absent(len(here), whole.size, whole.source), len(whole))
     for modality, new in done.views.items():
         view = views.get(modality)
         if view is None or (new.source, new.size) != (view.source, view.size) or not new.present.any():
@@ -281,7 +316,11 @@ def _replaced(
 def _retold(catalog: Catalog, part: Catalog, rows: Rows, titles: Sequence[str]) -> Catalog:
     """The catalogue with other contents and titles in some rows; itself where they say what it says."""
     new = {
-        modality: {row: one for row, one in zip(rows.tolist(), column, strict=True) if one is not None}
+        modality: {
+            row: None if one in EMPTY else one
+            for row, one in zip(rows.tolist(), column, strict=True)
+            if one is not None
+        }
         for modality, column in part.content.items()
     }
     known = {m: catalog.content.get(m) for m in new}
@@ -324,13 +363,11 @@ def carried(version: Snapshot, now: Snapshot, *, newer: bool = True, kin: bool =
             laid = np.fromiter(now.catalog.laid, np.int64)
             place[: len(before)][~np.isin(place[: len(before)], laid)] = -1
         version = _laid_over(version, now, ids, place)
-    names = {now.catalog.ids[row] for row in now.hidden}
-    own = {version.catalog.ids[row] for row in version.hidden}
+    names, own = _hidden(now), _hidden(version)
     last_word = newer and now.documents >= version.documents
     names = names | {name for name in own if name not in now.catalog.ids} if last_word else own | (names & set(fresh))
-    hidden = tuple(sorted(version.catalog.ids.row(name) for name in names if name in version.catalog.ids))
     documents = max(version.documents, now.documents) if newer else version.documents
-    return replace(version, hidden=hidden, documents=documents)
+    return replace(_hiding(version, names), documents=documents)
 
 
 def _laid_over(version: Snapshot, now: Snapshot, ids: Ids, place: Rows) -> Snapshot:
@@ -371,8 +408,9 @@ def added(
         if new is None or (new.source, new.size) != (view.source, view.size):
             new = Vectors.absent(len(part), view.size, view.source)
         views[modality] = view.extended(new)
-    rows = np.arange(len(snapshot.catalog), len(catalog))
-    return _seen_anew(replace(snapshot, catalog=catalog), views, rows), list(done.problems)
+    rows, asked_for = np.arange(len(snapshot.catalog), len(catalog)), set(more.ids)
+    withheld = tuple(name for name in snapshot.withheld if name not in asked_for)
+    return _seen_anew(replace(snapshot, catalog=catalog, withheld=withheld), views, rows), list(done.problems)
 
 
 def _asked(part: Catalog, snapshot: Snapshot, patience: Patience | None) -> Mapping[str, Encoder]:
@@ -425,12 +463,12 @@ def forgotten(
     without = replace(
         snapshot, user_ids=users, people=people, people_views=people_views, events=events,
         catalog=_rows(snapshot.catalog, keep), views={m: view.take(keep) for m, view in snapshot.views.items()},
-        hidden=tuple(int(place[row]) for row in snapshot.hidden if row not in gone),
+        hidden=(),
         bare=tuple(int(place[row]) for row in snapshot.bare if row not in gone),
         # What was fitted to the old catalogue is fitted again, as if the person had never been there.
         encoders={}, people_encoders={}, recommender=read_recipe_text(snapshot.recipe).recommender,
     )  # fmt: skip
-    return refreshed(without, entries, cache, retune=True, progress=progress)
+    return refreshed(_hiding(without, _hidden(snapshot)), entries, cache, retune=True, progress=progress)
 
 
 def _rows(catalog: Catalog, rows: Rows) -> Catalog:

@@ -73,6 +73,7 @@ class Snapshot:
     recipe: str
     position: int = 0
     hidden: tuple[int, ...] = ()
+    withheld: tuple[str, ...] = ()  # items that are to be hidden, should an event or a table bring them
     bare: tuple[int, ...] = ()  # rows of items that no table lists: they are known from events alone
     trials: tuple[Any, ...] = ()
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what validation did not try, and why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,11 +33,14 @@ def anew(held: Held) -> tuple[Snapshot, list[Entry]]:
 def learnt(
     held: Held, now: Snapshot, fresh: Sequence[Entry], cache: Path, *, full: bool = False, told: Catalog | None = None,
     hidden: Mapping[str, bool] | None = None, documents: int = 0,
+    stated: Mapping[str, Collection[str] | None] | None = None,
 ) -> tuple[Snapshot, list[Problem]]:  # fmt: skip
     """The version after `now`, which has learnt from `fresh` events: all of it anew, or the models going on."""
     begun, problems = now, list[Problem]()
     if told is not None or hidden:
-        begun, problems = taken_in(now, told or Catalog(Ids([]), {}), cache, hidden=hidden, documents=documents)
+        begun, problems = taken_in(
+            now, told or Catalog(Ids([]), {}), cache, hidden=hidden, documents=documents, stated=stated
+        )
     if not full:
         return updated(begun, fresh), problems
     end = fresh[-1].position if fresh else now.position

@@ -262,6 +262,73 @@ def test_what_is_not_told_of_a_hidden_item_stays(trained: Path, tmp_path: Path) 
     asked(trained, tmp_path, talk)
 
 
+def test_an_id_is_the_same_however_it_is_written(trained: Path, tmp_path: Path) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        for given, path, name in ((" sp ", "%20sp%20", "sp"), ("e\u0301tude", "e%CC%81tude", "\u00e9tude")):
+            for hidden in (False, True, False):
+                body = {"items": [{"item_id": given, "title": "A train", "hidden": hidden}]}
+                assert (await client.post("/v1/items", json=body)).status_code == 200
+                await asyncio.to_thread(service.catch_up)
+                assert (name in await best(client, k=90)) is not hidden
+            event = {"events": [{"user": f" {name}", "item": given, "kind": "buy"}]}
+            assert (await client.post("/v1/events", json=event)).status_code == 200
+            assert name not in await best(client, k=90, user=name)
+            assert (await client.get(f"/v1/items/{path}")).json()["item_id"] == name
+            assert (await client.delete(f"/v1/items/{path}")).status_code == 200
+            assert name not in await best(client, k=90)
+
+    asked(trained, tmp_path, talk)
+
+
+def test_nothing_stays_of_what_an_item_was_before_it_was_dropped_or_of_a_field_that_is_emptied(
+    trained: Path, tmp_path: Path
+) -> None:
+    async def talk(client: httpx.AsyncClient, service: Service) -> None:
+        table = service.engine.snapshot.catalog
+        known = next(
+            table.ids[row]
+            for row, one in enumerate(table.content["attributes"])
+            if one and "price" in one.values  # type: ignore[union-attr]
+        )
+
+        async def put(item: str, **columns: object) -> None:
+            body = {"items": [{"item_id": item, **columns}]}
+            assert (await client.post("/v1/items", json=body)).status_code == 200
+            await asyncio.to_thread(service.catch_up)
+
+        async def cheap(item: str) -> bool:
+            return item in await best(client, k=90, rules=["price <= 1000"])
+
+        def has(item: str, view: str) -> bool:
+            return bool(service.engine.snapshot.views[view].present[service.engine.snapshot.catalog.ids.row(item)])
+
+        for item in ("new", known):
+            for cleared in (None, "cheap"):
+                await put(item, title="A train in the night", price=7)
+                assert await cheap(item)
+                await put(item, price=cleared)
+                assert not await cheap(item)
+                assert has(item, "text")
+            await put(item, title="A train in the night", price=7)
+            assert (await client.delete(f"/v1/items/{item}")).status_code == 200
+            await put(item, title="Quite another thing")
+            assert item in await best(client, k=90)
+            assert not await cheap(item)
+            told = (await client.get(f"/v1/items/{item}")).json()
+            assert {name: told[name] for name in told if name != "problem"} == {
+                "item_id": item, "title": "Quite another thing", "hidden": False,
+            }  # fmt: skip
+            assert not has(item, "attributes")
+        await put("new", title=None)
+        assert not has("new", "text")
+        learnt = await client.post("/v1/models/refresh", json={"full": True, "wait": True})
+        assert learnt.json()["state"] == "adopted", learnt.text
+        assert not await cheap("new")
+        assert not await cheap(known)
+
+    asked(trained, tmp_path, talk)
+
+
 def test_a_problem_of_an_item_outlives_the_process(trained: Path, tmp_path: Path) -> None:
     async def put(client: httpx.AsyncClient, service: Service) -> None:
         odd = [{"item_id": "odd", "title": "A train", "nonsense": "x"}, {"item_id": "even", "title": "A harbour"}]

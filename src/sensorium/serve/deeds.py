@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from sensorium.data.clean import clean_id
 from sensorium.data.prepare import folded
 from sensorium.feedback.store import Entry
 from sensorium.serve.schemas import NAMED, Event, Events
@@ -58,6 +59,8 @@ def entry(told: Any, now: float) -> Entry | None:
         type(user) is type(item) is type(kind) is str
         and 0 < len(user) <= ID
         and 0 < len(item) <= ID
+        and clean_id(user) == user
+        and clean_id(item) == item
         and 0 < len(kind) <= KIND
         and (when is None or (type(when) is float and TIMES[0] <= when <= TIMES[1]))
         and (value is None or (type(value) is float and -VALUES <= value <= VALUES))

@@ -34,7 +34,8 @@ MEDIA_COLUMNS = tuple(
 )  # that the reader takes for media by name
 ITEMS = "items"  # the kind of document that items are
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
-MARKS = ("dropped", GORSE)  # that nobody may send
+ANEW = "anew"  # in a document: the item was dropped before, nothing that was known of it stays
+MARKS = ("dropped", ANEW, GORSE)  # that nobody may send
 OURS = ("item_id", "hidden", *MARKS)  # what a document has beside the columns of the table
 _NAME = re.compile(UPLOAD)
 Body = Mapping[str, Any]
@@ -149,6 +150,12 @@ def _together(parts: Sequence[Catalog], order: Sequence[str]) -> Catalog:
         for modality in dict.fromkeys(modality for part in parts for modality in part.content)
     }
     return Catalog(Ids(names), content, [part.titles[place] if part.titles else "" for part, place in places])
+
+
+def stated(changes: Sequence[Document]) -> dict[str, frozenset[str] | None]:
+    """Of which columns each changed document speaks, be it that there is nothing: what was known by them goes. None: all goes."""
+    bodies = {clean_id(one.id): one.body for one in changes if one.body is not None and not one.body.get("dropped")}
+    return {name: None if body.get(ANEW) else frozenset(body) - {*OURS} for name, body in bodies.items()}
 
 
 def noted(failed: dict[str, str], item: str, why: str) -> None:

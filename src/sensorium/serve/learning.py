@@ -30,7 +30,7 @@ from sensorium.errors import SensoriumError, SnapshotError
 from sensorium.evaluate.drift import SHIFTED
 from sensorium.intake import taken_by
 from sensorium.runs import CANDIDATE, UPLOADS, Version
-from sensorium.serve.documents import ITEMS, Places, told
+from sensorium.serve.documents import ITEMS, Places, stated, told
 from sensorium.serve.logs import tell
 from sensorium.settings import INF, within
 
@@ -240,12 +240,14 @@ def main(words: str) -> None:
     items, hidden, _ = told(changes, engine.recipe, places, taken_by(engine.snapshot))
     documents = changes[-1].changed if changes else 0
     if "forget" in asked:
-        engine.take_in(items, hidden=hidden, documents=documents)
+        engine.take_in(items, hidden=hidden, documents=documents, stated=stated(changes))
         engine.forget(asked["forget"])
         print(engine.version)
         return
     assert path["place"] is not None
-    _, version = engine.candidate(path["place"], full=asked["full"], told=items, hidden=hidden, documents=documents)
+    _, version = engine.candidate(
+        path["place"], full=asked["full"], told=items, hidden=hidden, documents=documents, stated=stated(changes)
+    )
     print(json.dumps(asdict(version)))
 
 

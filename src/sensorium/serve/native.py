@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from sensorium.data.catalog import Catalog
 from sensorium.data.content import Attributes, Text
 from sensorium.serve import schemas as wire
-from sensorium.serve.documents import GORSE
+from sensorium.serve.documents import ANEW, GORSE
 from sensorium.serve.paths import Segment
 from sensorium.serve.service import Service
 from sensorium.serve.shelf import plain
@@ -99,4 +99,4 @@ def _stated(catalog: Catalog, item: str) -> dict[str, Any]:
 
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without what belongs to the other API."""
-    return {name: value for name, value in document.items() if name != GORSE}
+    return {name: value for name, value in document.items() if name not in (ANEW, GORSE)}

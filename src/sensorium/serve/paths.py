@@ -9,11 +9,14 @@ from urllib.parse import unquote
 from fastapi import Path
 from pydantic import AfterValidator
 
+from sensorium.data.clean import clean_id
+
 SLASH = "\ufdd0"  # stands for a slash within a segment; Unicode keeps it for such uses, so that no id has it
 
 
 def _whole(segment: str) -> str:
-    return segment.replace(SLASH, "/")
+    given = segment.replace(SLASH, "/")
+    return clean_id(given) or given  # as in a body
 
 
 # An id in a path, as every route should declare it: without, one with a slash is not found.

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator, with_config
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    model_validator,
+    with_config,
+)
 from typing_extensions import TypedDict
 
+from sensorium.data.clean import clean_id
 from sensorium.serve.documents import MARKS
 
 
@@ -14,7 +24,12 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=512, description="An id of yours.")]
+# As a table's ids are read: without outer space, in NFC; one of nothing else stays, for somebody to be told of it.
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=512, description="An id of yours."),
+    AfterValidator(lambda given: clean_id(given) or given),
+]
 NAMED = r"[^\s\x00-\x1f-]"  # of a kind something must be left once blanks and hyphens are folded
 WHOLE = BeforeValidator(_whole)  # to JSON 5.0 is a whole number too; after its bounds, or the description lacks them
 Count = Annotated[int, Field(ge=1, le=1000), WHOLE]

@@ -34,7 +34,7 @@ from sensorium.live import Live
 from sensorium.rank.query import Ranking, Why
 from sensorium.runs import UPLOADS
 from sensorium.serve.abreast import Abreast
-from sensorium.serve.documents import GORSE, ITEMS, Places, noted, told
+from sensorium.serve.documents import ANEW, GORSE, ITEMS, Places, noted, stated, told
 from sensorium.serve.keys import Keys
 from sensorium.serve.learning import Learning, Schedule
 from sensorium.serve.logs import tell
@@ -305,7 +305,8 @@ class Service:
     def _over(self, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """The documents over those that are kept; Gorse's form of an item is read off its columns again."""
         kept = {name: self.store.get(ITEMS, name) or {} for name in documents}
-        kept = {name: {"hidden": False} if body.get("dropped") else body for name, body in kept.items()}
+        back = {"hidden": False, ANEW: True}
+        kept = {name: back if body.get("dropped") else body for name, body in kept.items()}
         return {
             name: {**{k: v for k, v in kept[name].items() if k != GORSE}, **body} for name, body in documents.items()
         }  # fmt: skip
@@ -353,7 +354,7 @@ class Service:
         while changes := self.store.changed(ITEMS, self.engine.snapshot.documents):
             items, hidden, failed = told(changes, self.engine.recipe, self.places, taken_by(self.engine.snapshot))
             try:
-                added += self._taken_in(items, hidden, changes[-1].changed, failed)
+                added += self._taken_in(items, hidden, changes, failed)
             except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
                 added += self._one_by_one(changes, failed)
             self._note(changes, failed)
@@ -378,15 +379,18 @@ class Service:
         for change in changes:
             items, hidden, _ = told([change], self.engine.recipe, self.places, taken_by(self.engine.snapshot))
             try:
-                added += self._taken_in(items, hidden, change.changed, failed)
+                added += self._taken_in(items, hidden, [change], failed)
             except (SensoriumError, OSError, ValueError) as error:
                 failed[change.id] = " ".join(str(error).split())
                 self.engine.take_in(NOTHING, hidden=hidden, documents=change.changed)
         return added
 
-    def _taken_in(self, items: Catalog, hidden: Mapping[str, bool], documents: int, failed: dict[str, str]) -> int:
+    def _taken_in(
+        self, items: Catalog, hidden: Mapping[str, bool], changes: Sequence[Document], failed: dict[str, str]
+    ) -> int:  # fmt: skip
         """What is told, made to answer. Of what could not be encoded `failed` tells, but for an encoder that is asked again."""
-        added, problems = self.engine.take_in(items, hidden=hidden, documents=documents)
+        documents, spoken = changes[-1].changed, stated(changes)
+        added, problems = self.engine.take_in(items, hidden=hidden, documents=documents, stated=spoken)
         for one in problems:
             if one.item not in self.lacking:
                 why = one.reason.replace(one.file, "the file") if one.file else one.reason
