@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,11 @@ from sensorium.moving import exported, imported
 from sensorium.recipe import recipe_of
 from sensorium.serve.documents import Places, row
 from sensorium.uploaded import kept
+
+GORSE = {
+    "ItemId": "a", "IsHidden": False, "Categories": ["Film", "A|B"], "Timestamp": "2024-02-24T10:30:00.25Z",
+    "Labels": {"tags": ["sea"], "maker": {"name": "Ann"}, "price": 12.5}, "Comment": "A night",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -169,6 +175,21 @@ def test_a_wrong_row_is_named_though_more_follow(tmp_path):
         ("items.csv", 'item_id,title\na,"x\ny"\n\nb,z,1\nc,d\n', "items.csv, line 5: a row has more cells"),
         ("items.csv", 'item_id,title\na,b\nc,"d\ne,f\n', "items.csv, line 3: unexpected end"),
         ("journal.jsonl", '{"name": "a", "time": 1, "body": {}}\n{"name": "a", "time": 1, "body": {"x": NaN}}\n', "line 2: a doc"),
+        ("items.jsonl", '{"item_id": "a"}\n{"item_id": "b", "price": 1' + "0" * 400 + "}\n", "line 2: a number has more than 64 bits"),
+        ("users.jsonl", '{"user_id": "a", "labels": {"x": [18446744073709551616]}}\n', "line 1: a number has more than 64 bits"),
+        ("users.jsonl", '{"user_id": "a", "x": ' + "[" * 260 + "]" * 260 + "}\n", "line 1: more than 250 trees"),
+        ("items.jsonl", '{"item_id": ""}\n', "line 1: item_id has 0 characters"), ("items.csv", "item_id,title\n,b\n", "line 2: item_id is m"),
+        ("items.jsonl", '{"item_id": null}\n', "line 1: item_id must be text"),
+        ("users.jsonl", '{"user_id": null}\n', "line 1: user_id must be text"),
+        ("users.jsonl", '{"user_id": ""}\n', "line 1: user_id has 0 characters"),
+        ("users.csv", "user_id,town\na,b\n" + "x" * 513 + ",c\n", "users.csv, line 3: user_id has 513 characters"),
+        ("items.jsonl", '{"item_id": "' + "x" * 513 + '"}\n', "line 1: item_id has 513 characters"),
+        ("items.jsonl", '{"item_id": "a", "_gorse": 7}\n', "line 1: _gorse of 'a' is no JSON object"),
+        ("items.csv", "item_id,_gorse\na,{\n", "items.csv, line 2: _gorse of 'a' is not JSON"),
+        ("items.jsonl", json.dumps({"item_id": "a", "_gorse": {**GORSE, "ItemId": "b"}}), "line 1: _gorse of 'a': ItemId"),
+        ("items.jsonl", json.dumps({"item_id": "a", "_gorse": {**GORSE, "Timestamp": "soon"}}), "line 1: _gorse of 'a': Timestamp"),
+        ("items.jsonl", json.dumps({"item_id": "a", "_gorse": {**GORSE, "Categories": [1]}}), "line 1: _gorse of 'a': Categories"),
+        ("items.jsonl", json.dumps({"item_id": "a", "_gorse": {**GORSE, "Labels": 1 << 64}}), "line 1: a number has more"),
         ("documents.jsonl", '{"kind": "keys", "id": "me", "body": {"role": "admin"}}\n', "not taken"),
     ],
 )  # fmt: skip
@@ -199,6 +220,86 @@ def test_what_stands_before_a_wrong_line_is_stored_and_of_a_journal_nothing(tmp_
         (tmp_path / "in" / "journal.jsonl").write_text('{"name": "a", "time": 1, "body": {}}\n' * many)
         assert imported(tmp_path / "in", store) == {"journal": many}
         assert len(store.notes("a")) == many
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_what_came_by_gorse_is_answered_as_it_came_after_an_import(world, tmp_path, form):
+    shutil.copytree(world / "run", tmp_path / "run")
+    shutil.copytree(world / "run", tmp_path / "other")
+    with running(world, tmp_path / "run") as it, httpx.Client(base_url=it.url, headers={"X-API-Key": it.key}) as client:
+        assert client.post("/api/item", json=GORSE).status_code == 200
+        person = {"UserId": "ann", "Labels": {"town": "Ulm", "likes": ["x|y", "z"]}, "Comment": "7"}
+        assert client.post("/api/user", json=person).status_code == 200
+        exported(tmp_path / "run", it.service.store, tmp_path / "out", form=form)
+    with (
+        running(world, tmp_path / "other") as it,
+        httpx.Client(base_url=it.url, headers={"X-API-Key": it.key}) as client,
+    ):
+        imported(tmp_path / "out", it.service.store)
+        assert client.get("/api/item/a").json() == GORSE
+        assert GORSE in client.get("/api/items", params={"n": 1000}).json()["Items"]
+        assert client.get("/api/latest").json()[0]["Id"] == "a"
+        assert client.get("/api/user/ann").json() == person
+        assert client.get("/v1/items/a").status_code == 200
+        for place, bad in enumerate(
+            (json.dumps(GORSE), {}, {**GORSE, "Timestamp": "soon"}, {**GORSE, "Categories": 7})
+        ):
+            it.service.store.put("items", {f"bad{place}": {"item_id": f"bad{place}", "title": "B", "_gorse": bad}})
+            assert client.get(f"/api/item/bad{place}").json()["Comment"] == "B"
+            assert len(client.get("/api/items", params={"n": 1000}).json()["Items"]) > place
+            assert client.get("/api/latest/Film").json()[0]["Id"] == "a"
+
+
+def test_a_gorse_item_that_stands_as_text_is_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "items.jsonl").write_text(json.dumps({"item_id": "a", "_gorse": json.dumps(GORSE)}))
+    with opened(tmp_path / "log.db") as store:
+        imported(tmp_path / "in", store)
+        assert store.get("items", "a")["_gorse"] == GORSE
+
+
+def test_a_csv_gives_values_back_as_they_were(engine, tmp_path):
+    values = {
+        "year": 1961.0, "pages": 12, "title": "1984", "release": "1984", "zip": "01234", "code": "1e5", "ean": "9" * 25, "new": True, "old": "true",
+        "tags": ["a", "b"], "genres": ["A|B", "C"], "topics": ["1"], "keywords": "a|b", "tree": {"a": [1, None, "x|y"]},
+        "labels": {"a": "x|y"}, "taste": [0.5, 0.25], "tale": " begins so", "json": '{"a": 1}', "odd": "[no", "nan": "NaN", "comment": "7",
+        "cast": ["[x", "y"], "below": -1.5, "big": (1 << 64) - 1, "colors": [" a", "b"], "several": ["a", "b"],
+        "null": None, "empty": "",
+    }  # fmt: skip
+    engine.store.put("items", {"007": {"item_id": "007", "hidden": False, **values}})
+    engine.store.put("users", {"1": {"user_id": "1", **values}})
+    exported(engine.folder, engine.store, tmp_path / "out", form="csv")
+    kept = {key: value for key, value in values.items() if value not in (None, "")} | {"topics": "1", "several": "a|b"}
+    with (tmp_path / "out" / "items.csv").open(newline="") as file:
+        cells = next(one for one in csv.DictReader(file) if one["item_id"] == "007")
+    assert [cells[name] for name in ("title", "release", "year", "tags")] == ["1984", " 1984", "1961.0", "a|b"]
+    with opened(tmp_path / "log.db") as store:
+        imported(tmp_path / "out", store)
+        assert store.get("users", "1") == {"user_id": "1", **kept}
+        told = store.get("items", "007")
+        assert told == {"item_id": "007", "hidden": False, **kept}
+        assert [type(told[name]) for name in ("year", "pages", "new")] == [float, int, bool]
+    from sensorium.data.readers import read
+
+    files = {form: str(tmp_path / form / f"items.{form}") for form in ("csv", "jsonl")}
+    shutil.move(tmp_path / "out", tmp_path / "csv")
+    exported(engine.folder, engine.store, tmp_path / "jsonl")
+    events = [str(tmp_path / "jsonl" / "events.jsonl")]
+    attributes = {
+        "year": "number",
+        "zip": "category",
+        "tags": "list",
+        "genres": "list",
+        "old": "category",
+        "keywords": "list",
+    }
+    read_from = []
+    for file in files.values():
+        recipe = recipe_of(items=[file], events=events)
+        items = replace(recipe.items, text=("title",), attributes=attributes)
+        read_from.append(read(replace(recipe, items=items)).catalog)
+    one, other = ({key: column[c.ids.row("007")] for key, column in c.content.items()} for c in read_from)
+    assert one == other
 
 
 # --- uploads ------------------------------------------------------------------------------------------------------

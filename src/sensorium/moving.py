@@ -5,6 +5,12 @@ and those that came since, each once. Media that came by upload lie beside the t
 there. Keys are named, and their secrets are nowhere. What is exported can be trained on
 (`sensorium train --items items.jsonl --events events.jsonl`), or imported into another run, again and again: an event
 is stored once, and not at all where the run has learnt it from its tables.
+
+JSON Lines keep all. A CSV keeps texts, numbers, true and false, trees and lists of items and people, but for four things: null
+and what is empty are not there afterwards; a list of one plain word is that word; a list of several is "a|b", as the reader of
+tables divides it, and a list again in a column whose name says so (genres, tags, labels), else text; a number in a column of
+texts (title, comment) is text. A text that would be read as anything else begins with a space, which the reader of tables
+passes over, and which is taken away on the way in.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -28,6 +35,7 @@ from sensorium import runs
 from sensorium import snapshot as snapshots
 from sensorium.data.catalog import Catalog
 from sensorium.data.clean import clean_id, clean_text
+from sensorium.data.columns import LISTS, TEXTS, plain
 from sensorium.data.content import Attributes, Media, Text
 from sensorium.data.prepare import folded
 from sensorium.errors import DataError, SnapshotError
@@ -42,6 +50,9 @@ TABLES = ("items", "users", "events", "journal", "documents", "keys")
 NAMES = {"items": "item_id", "users": "user_id"}  # what the id of a thing is called in its table
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API
 COLUMNS = ("user", "item", "kind", "time", "value", "text", "key")
+ID_CHARACTERS = 512  # that an id may have in the API
+DEEPEST = 250  # trees within trees that the service can answer with
+PROSE = (*TEXTS, "comment")  # columns of a CSV in which 1984 is a text
 BATCH = 1000
 OURS = "import:"  # begins the keys of events that came without one
 PIECE = 20_000  # entries of the log that are read at once
@@ -250,18 +261,70 @@ def _write(path: Path, rows: Iterable[Row]) -> int:
             columns = list(dict.fromkeys(key for row in kept for key in row))
             table = csv.DictWriter(out, columns)
             table.writeheader()
-            table.writerows({key: _cell(value) for key, value in row.items()} for row in kept)
+            name = NAMES.get(path.stem)
+            table.writerows(
+                {key: _cell(value) if name in (None, key) else _cell(value, key) for key, value in row.items()}
+                for row in kept
+            )
             count = len(kept)
         out.flush()
         os.fsync(out.fileno())
     return count
 
 
-def _cell(value: Any) -> Any:
-    """A value in a table of plain words: a list as the reader of tables splits it, a tree as JSON."""
+def _cell(value: Any, column: str | None = None) -> Any:
+    """A value in a table of plain words: a list as the reader of tables splits it, a tree as JSON. In a `column` that
+    `_uncelled` reads, a text that would be read as anything else begins with a space."""
     if isinstance(value, list) and all(isinstance(one, str) and "|" not in one for one in value):
-        return "|".join(value)
+        if len(value) > 1 and value[0][:1] not in ("[", "{") and all(one and one == one.strip() for one in value):
+            return "|".join(value)
+        if len(value) < 2 or column is None:
+            return _cell("|".join(value), column)
+    if isinstance(value, str):
+        changed = column is not None and value != "" and _uncelled(value, column) != value
+        return f" {value}" if changed else value
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
+
+
+def _uncelled(cell: str, column: str) -> Any:
+    """The value of a cell of items or people: what `_cell` made it of.
+
+    >>> _uncelled("1961", "year"), _uncelled(" 1961", "title"), _uncelled("007", "code"), _uncelled("a|b", "tags")
+    (1961, '1961', '007', ['a', 'b'])
+    """
+    if cell[0] == " ":
+        return cell[1:]
+    if cell[0] in "-0123456789[{tf":
+        try:
+            value = json.loads(cell, parse_constant=_no_number)
+            text = json.dumps(value, allow_nan=False)
+            _bounded(value)  # a code of twenty digits is no number
+        except (DataError, ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(value, list | dict):
+                return value
+            if text == cell and plain(column) not in PROSE:  # 1e5 and 1.10 may be codes
+                return value
+    if "|" in cell and cell[0] not in "[{" and plain(column) in LISTS:
+        words = [word.strip() for word in cell.split("|")]
+        return words if all(words) else cell
+    return cell
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(word)
+
+
+def _bounded(value: Any, depth: int = 1) -> None:
+    """**Raises** DataError for what the service could not answer: a number of more than 64 bits, too deep a tree."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        raise DataError("a number has more than 64 bits; write it as text")
+    if isinstance(value, dict | list):
+        if depth > DEEPEST:
+            raise DataError(f"more than {DEEPEST} trees and lists stand within each other")
+        for one in value.values() if isinstance(value, dict) else value:
+            _bounded(one, depth + 1)
 
 
 # --- in -----------------------------------------------------------------------------------------------------------
@@ -312,7 +375,11 @@ class _Rows:
             if len(cells) > len(columns):
                 raise DataError("a row has more cells than there are columns")
             if cells:
-                yield {key: value for key, value in zip(columns, cells, strict=False) if value != ""}
+                row = {key: value for key, value in zip(columns, cells, strict=False) if value != ""}
+                name = NAMES.get(self.path.stem)
+                if name is not None:
+                    row = {key: value if key == name else _uncelled(value, key) for key, value in row.items()}
+                yield row
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -391,15 +458,65 @@ class _Files:
 
 def _put_items(store: Store, rows: _Rows, *, files: _Files | None) -> None:
     def item(row: Row) -> tuple[str, Row]:
-        name = str(row["item_id"])
-        row = {**row, "item_id": name, "hidden": row.get("hidden") in (True, "true", "True")}
+        name, row = _thing("items", row)
+        row["hidden"] = row.get("hidden") in (True, "true", "True")
+        if GORSE in row:
+            row[GORSE] = _gorse(name, row[GORSE])
         return name, row if files is None else files.own(name, row)
 
     _put(rows, item, lambda batch: store.put("items", dict(batch)))
 
 
 def _put_users(store: Store, rows: _Rows) -> None:
-    _put(rows, lambda row: (str(row["user_id"]), row), lambda batch: store.put("users", dict(batch)))
+    _put(rows, partial(_thing, "users"), lambda batch: store.put("users", dict(batch)))
+
+
+def _thing(kind: str, row: Row) -> tuple[str, Row]:
+    """The id of an item or a person, and its row with it. **Raises** DataError for what the API would neither take nor tell."""
+    column = NAMES[kind]
+    name = row[column]
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise DataError(f"{column} must be text; give one of 1 to {ID_CHARACTERS} characters")
+    name = str(name)
+    if not 0 < len(name) <= ID_CHARACTERS:
+        raise DataError(f"{column} has {len(name):,} characters; give one of 1 to {ID_CHARACTERS}")
+    row = {**row, column: name}
+    _bounded(row)
+    return name, row
+
+
+def _gorse(name: str, told: Any) -> Row:
+    """An item as it came through Gorse's API, which will answer with it. **Raises** DataError."""
+    where = f"{GORSE} of {name[:60]!r}"
+    if isinstance(told, str):
+        try:
+            told = json.loads(told)
+        except (ValueError, RecursionError):
+            raise DataError(f"{where} is not JSON; leave it out, and it is read off the columns") from None
+    if not isinstance(told, dict):
+        raise DataError(f"{where} is no JSON object; leave it out, and it is read off the columns")
+    _bounded(told)
+    words = told.get("Categories")
+    right: Mapping[str, bool] = {
+        "ItemId": told.get("ItemId") == name,
+        "IsHidden": isinstance(told.get("IsHidden"), bool),
+        "Categories": isinstance(words, list) and all(isinstance(one, str) and one for one in words),
+        "Timestamp": _is_time(told.get("Timestamp")),
+        "Labels": "Labels" in told,
+        "Comment": isinstance(told.get("Comment"), str),
+    }
+    wrong = [key for key, good in right.items() if not good] or [key for key in told if key not in right]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0][:60]} is not as Gorse has it; leave {GORSE} out, or mend it")
+    return told
+
+
+def _is_time(text: Any) -> bool:
+    """Whether this is a time as the service writes it."""
+    try:
+        return isinstance(text, str) and text[4:5] == "-" and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _put_others(store: Store, rows: _Rows) -> None:

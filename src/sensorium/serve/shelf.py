@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -107,9 +107,9 @@ def document(item: Mapping[str, Any], live: Live) -> dict[str, Any]:
 
 
 def told(body: Mapping[str, Any], live: Live) -> dict[str, Any]:
-    """A document as an item of Gorse: as it came, or read off its columns."""
-    if GORSE in body:
-        return {**body[GORSE], "IsHidden": bool(body.get("hidden"))}
+    """A document as an item of Gorse: as it came, or read off its columns where it did not, or is not as Gorse has it."""
+    if _whole(item := body.get(GORSE)):
+        return {**item, "IsHidden": bool(body.get("hidden"))}
     things = live.made_from.items
     title, place, texts = title_column(things), category_column(things), things.text or ()
     categories = body.get(place) if place else None
@@ -136,6 +136,20 @@ def category_column(things: Things) -> str | None:
 def title_column(things: Things) -> str:
     """The column that holds the title."""
     return things.title or find(things.text or (), TITLES) or "title"
+
+
+def _whole(item: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether what a document holds is an item of Gorse: a store may have been filled by hand, or by an import of before."""
+    if not isinstance(item, Mapping) or "Labels" not in item:
+        return False
+    name, words, when, comment = (item.get(key) for key in ("ItemId", "Categories", "Timestamp", "Comment"))
+    if not all(isinstance(one, str) for one in (name, when, comment)) or not isinstance(words, list):
+        return False
+    try:
+        moment(when)
+    except DataError:
+        return False
+    return all(isinstance(one, str) for one in words)
 
 
 def _known(things: Things, live: Live) -> set[str]:
