@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import IMAGE, TEXT, Media, Text
+from sensorium.data.content import AUDIO, IMAGE, TEXT, VIDEO, Media, Text
 from sensorium.data.ids import Ids
-from sensorium.encode.cache import HEADER, Cache
+from sensorium.encode.cache import HEADER, REASON, Cache
+from sensorium.encode.encoder import Only
 from sensorium.encode.open import open_encoders
-from sensorium.encode.run import encode
+from sensorium.encode.reasons import without_paths
+from sensorium.encode.run import content_digest, encode
 
 
 def pictures(*paths: Path) -> Catalog:
@@ -128,3 +130,57 @@ def test_a_killed_run_keeps_what_it_had_finished(tmp_path):
     done = encode(pictures(*files), open_encoders(pictures(*files)), Cache(tmp_path / "cache"))
     assert done.views[IMAGE].present.all()
     assert done.computed[IMAGE] < 400
+
+
+def test_a_reason_names_no_place_whoever_had_the_bytes_first(tmp_path):
+    first, second = tmp_path / "some one's" / "first.bin", tmp_path / "second.bin"
+    first.parent.mkdir()
+    for path in (first, second):
+        path.write_bytes(np.random.default_rng(0).bytes(3000))
+    for kind in (IMAGE, AUDIO, VIDEO):
+        for path in (first, second):  # the second is not decoded any more
+            catalog = Catalog(Ids(["n"]), {kind: [Media((path,))]})
+            (problem,) = encode(catalog, open_encoders(catalog), Cache(tmp_path / "cache")).problems
+            assert problem.reason.startswith("cannot be decoded: ")
+            assert "/" not in problem.reason
+            assert "first" not in problem.reason
+            assert str(problem) == f"n: {kind} {path}: {problem.reason}"
+
+
+def test_a_path_in_an_older_cache_is_not_told(tmp_path):
+    (tmp_path / "new.png").write_bytes(b"none")
+    catalog, cache = pictures(tmp_path / "new.png"), Cache(tmp_path / "cache")
+    encoder = open_encoders(catalog)[IMAGE]
+    key = content_digest(catalog.content[IMAGE][0], cache)
+    old = b"cannot be decoded: UnidentifiedImageError: cannot identify image file '/srv/another run/uploads/0f.png'"
+    cache.shard(f"{encoder.fingerprint} refused", REASON).put(key, old.ljust(REASON, b"\0"))
+    (problem,) = encode(catalog, {IMAGE: encoder}, cache).problems
+    assert problem.reason == "cannot be decoded: UnidentifiedImageError: cannot identify image file"
+
+
+@pytest.mark.parametrize(
+    ("reason", "left"),
+    [
+        ("cannot identify image file '/srv/a b/it\\'s.png'", "cannot identify image file"),
+        ("cannot identify image file \"/srv/a b/it's.png\"", "cannot identify image file"),
+        ("cannot identify image file '/srv/a b/cut o", "cannot identify image file"),
+        ("cannot open b'/srv/a b': gone", "cannot open: gone"),
+        ("Invalid data found: '/a/b.mp4'; last error log: [mov] none", "Invalid data found; last error log: [mov] none"),
+        ("/srv/x.png is cut off at /srv/y", "is cut off at"),
+        ("no file:///srv/x.png", "no"),
+        ("https://host/v1: HTTP 500", "https://host/v1: HTTP 500"),
+        ("60000 × 60000 pixels, more than 64,000,000; 1/2, 3 / 4", "60000 × 60000 pixels, more than 64,000,000; 1/2, 3 / 4"),
+    ],
+)  # fmt: skip
+def test_whatever_looks_like_a_path_is_left_out(reason, left):
+    assert without_paths(reason) == left
+
+
+def test_files_that_no_encoder_of_a_run_reads_are_told(tmp_path):
+    catalog = Catalog(
+        Ids("ab"), {AUDIO: [None, Media((tmp_path / "none.wav",))], TEXT: [Text((("title", "A"),)), None]}
+    )
+    encoders = {TEXT: open_encoders(words("a"))[TEXT]}
+    assert not encode(catalog, encoders, Cache(None)).problems
+    (problem,) = encode(catalog, Only(encoders), Cache(None)).problems
+    assert str(problem) == "b: audio: not used, the run made nothing of audio"

@@ -337,3 +337,55 @@ def test_whatever_it_holds_an_item_is_read_alone_as_in_any_company(
     assert read_of(bodies[1:], recipe, known, places) == {
         body["item_id"]: alone[body["item_id"]] for body in bodies[1:]
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "media", "why"),
+    [
+        ("/etc/passwd", True, "poster_path: '/etc/passwd' lies outside the media folder"),
+        ("a.png|../secret.png", True, "poster_path: '../secret.png' lies outside the media folder"),
+        (["a.png", "../secret.png"], True, "poster_path: '../secret.png' lies outside the media folder"),
+        ("upload:../a.png", True, "poster_path: 'upload:../a.png' names no uploaded file"),
+        ("a.png|upload:x", True, "poster_path: 'upload:x' names no uploaded file"),
+        ("upload:x", False, "poster_path: 'upload:x' names no uploaded file"),
+        ("a.png", False, "poster_path: media by path need a folder: start the service with --media FOLDER"),
+        ("a\0.png", True, "poster_path: 'a\\x00.png' is no path"),
+    ],
+)  # fmt: skip
+def test_an_item_is_read_without_the_file_that_lies_elsewhere(shown: Path, value: Any, media: bool, why: str) -> None:
+    recipe = recipe_of(items="items.csv", folder=shown / "files")
+    taken, places = read(recipe).taken, Places(shown / "u", shown / "files" if media else None)
+    body = {"item_id": "n", "name": "N", "film": "yes", "year": 1999}
+    found = read_of([{**body, "poster_path": value}, {**body, "item_id": "m"}], recipe, taken, places)
+    assert found["n"] == (found["m"][0], why)
+    assert found["m"][0]["attributes"].values["year"] == 1999.0
+
+
+def test_of_several_files_the_missing_one_is_told_as_it_was_sent(shown: Path) -> None:
+    recipe = recipe_of(items="items.csv", folder=shown / "files")
+    taken, places = read(recipe).taken, Places(shown / "u", shown / "files")
+    long = f"{'x' * 300}.png"
+    for value in ("a.png| ./gone.png", ["a.png", "./gone.png"]):
+        made, why = read_of([{"item_id": "n", "poster_path": value}], recipe, taken, places)["n"]
+        assert made["image"] == Media((shown / "files" / "a.png",))
+        assert why == "poster_path: no such file './gone.png'"
+    for value in ("gone.png", long):
+        assert (
+            read_of([{"item_id": "n", "poster_path": value}], recipe, taken, places)["n"][1]
+            == "poster_path: no such file"
+        )
+    _, why = read_of([{"item_id": "n", "poster_path": f"a.png|{long}"}], recipe, taken, places)["n"]
+    assert why == f"poster_path: no such file '{'x' * 60}'"
+
+
+def test_a_file_for_a_modality_that_the_run_lacks_is_told(service: Service, tmp_path: Path) -> None:
+    uploads = service.places.uploads
+    uploads.mkdir(exist_ok=True)
+    name = "0f" * 16 + ".wav"
+    (uploads / name).write_bytes(b"junk")
+    put(service, {"item_id": "n", "title": "New", "audio": f"upload:{name}"}, {"item_id": "m", "title": "New"})
+    put(service, {"item_id": "i3", "audio": f"upload:{name}"})
+    assert problems(service) == dict.fromkeys(("n", "i3"), "audio: not used, the run made nothing of audio")
+    put(service, {"item_id": "n", "title": "New", "audio": "/etc/passwd.wav"})
+    assert problems(service)["n"].startswith("audio: media by path need a folder")
+    assert known(service, "n")["title"] == "New"

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.arrays import Floats, digest
+from sensorium.encode.reasons import without_paths
 from sensorium.errors import DataError
 
 MAGIC = b"sensorium-shard-1\n"
@@ -196,7 +197,9 @@ class Kept:
     def refusal(self, key: bytes) -> str | None:
         """Why the content was refused, or None."""
         found = self._refused.get(key) if len(self._refused) else None
-        return None if found is None else found.rstrip(b"\0").decode(errors="ignore")
+        return (
+            None if found is None else without_paths(found.rstrip(b"\0").decode(errors="ignore"))
+        )  # older ones hold paths
 
     def put(self, key: bytes, vector: Floats) -> Floats:
         """Keep a vector; gives what is kept."""
@@ -204,8 +207,8 @@ class Kept:
         return vector
 
     def refuse(self, key: bytes, reason: str) -> None:
-        """Keep the reason of a refusal."""
-        self._refused.put(key, reason.encode()[:REASON].ljust(REASON, b"\0"))
+        """Keep the reason of a refusal, without any path: it holds for whatever file has these bytes."""
+        self._refused.put(key, without_paths(reason).encode()[:REASON].ljust(REASON, b"\0"))
 
     def flush(self) -> None:
         """Make it last."""

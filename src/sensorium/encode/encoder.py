@@ -37,6 +37,10 @@ class Encoder(Protocol):
     def encode(self, contents: Sequence[Content]) -> Floats: ...
 
 
+class Only(dict[str, Encoder]):
+    """All encoders that a run has, by modality: files that none of them reads are a problem, since somebody sent them."""
+
+
 @runtime_checkable
 class Names(Protocol):
     """An encoder that also says which of its known classes it sees: what ConSE stands on.

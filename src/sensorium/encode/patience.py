@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sensorium.arrays import Floats
 from sensorium.data.content import Content
 from sensorium.data.vectors import Vectors
-from sensorium.encode.encoder import Encoder
+from sensorium.encode.encoder import Encoder, Only
 from sensorium.encode.pool import Passing
 from sensorium.encode.streams import Streams
 from sensorium.errors import DataError, MediaError, MissingExtra, RemoteError, SensoriumError
@@ -36,24 +36,25 @@ class Patience:
         self.lacking: dict[str, str] = {}  # modality → why
         self._left: dict[str, threading.Thread] = {}
 
-    def guarded(
-        self, encoders: Mapping[str, Encoder], known: Mapping[str, Vectors] | None = None
-    ) -> dict[str, Encoder]:
-        """The encoders, guarded; those that only rearrange numbers are left as they are.
+    def guarded(self, encoders: Mapping[str, Encoder], known: Mapping[str, Vectors] | None = None) -> Only:
+        """The encoders, guarded, and no others; those that only rearrange numbers are left as they are.
 
         `known`: vectors of before, from which size and fingerprint are told where the encoder cannot tell them; without
         them that is an error.
         """
         self.lacking = {}
         known = known or {}
-        return {
-            modality: encoder
-            if getattr(encoder, "uncached", False)
-            else (_Stream if isinstance(encoder, Streams) else _Guarded)(
-                self._loaded(encoder), modality, self, known.get(modality)
+        return Only(
+            (
+                modality,
+                encoder
+                if getattr(encoder, "uncached", False)
+                else (_Stream if isinstance(encoder, Streams) else _Guarded)(
+                    self._loaded(encoder), modality, self, known.get(modality)
+                ),
             )
             for modality, encoder in encoders.items()
-        }
+        )
 
     def _loaded(self, encoder: Encoder) -> Encoder:
         """The one of the same settings that was used before, its model in memory."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from sensorium.arrays import threads
 from sensorium.encode.media import Limits
+from sensorium.encode.reasons import without_paths
 from sensorium.encode.worker import READY, STARTING_SECONDS, settings
 from sensorium.errors import MediaError
 
@@ -118,7 +119,11 @@ class Decoders:
                         self._processes.discard(process)
                         process.end()
                         process = None
-                    found = error if isinstance(error, MediaError) else Passing(f"the decoder failed: {error}")
+                    found = (
+                        error
+                        if isinstance(error, MediaError)
+                        else Passing(f"the decoder failed: {without_paths(str(error))}")
+                    )
                     if isinstance(error, TimedOut):
                         break
             answer.set_result(found)

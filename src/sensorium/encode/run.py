@@ -15,17 +15,19 @@ import numpy as np
 
 from sensorium.arrays import Floats, digest, slices
 from sensorium.data.catalog import Catalog
-from sensorium.data.content import IMAGE, LOOK, Attributes, Content, Media, Ready, Text
+from sensorium.data.content import AUDIO, IMAGE, LOOK, VIDEO, Attributes, Content, Media, Ready, Text
 from sensorium.data.vectors import Vectors
 from sensorium.encode.cache import Cache, Keeps, KeptTogether, side_by_side, take
-from sensorium.encode.encoder import Encoder, Progress, silent
+from sensorium.encode.encoder import Encoder, Only, Progress, silent
 from sensorium.encode.look import Both, LookEncoder
 from sensorium.encode.pool import Passing
+from sensorium.encode.reasons import without_paths
 from sensorium.encode.streams import Streams
 from sensorium.errors import DataError, MediaError, SensoriumError
 
 CHUNK = 64  # contents a call; what a killed run may have to do again, beside what was made since the last flush
 FLUSH_SECONDS = 0.5
+MEDIA = (IMAGE, AUDIO, VIDEO)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
     views: dict[str, Vectors] = {}
     problems: list[Problem] = []
     computed: dict[str, int] = {}
+    if isinstance(encoders, Only):
+        problems += _unread(catalog, encoders)
     for encoder, parts in _passes(encoders):
         column = catalog.content.get(read_by(encoder), [None] * len(catalog))
         units = [(row, one) for row, content in enumerate(column) if content is not None for one in _single(content)]
@@ -80,6 +84,15 @@ def encode(catalog: Catalog, encoders: Mapping[str, Encoder], cache: Cache, *, p
             views[modality] = _averaged(units, found, columns, len(catalog), one.fingerprint)
     cache.flush()
     return Encoded(views, tuple(_once(problems, encoders)), computed)
+
+
+def _unread(catalog: Catalog, encoders: Mapping[str, Encoder]) -> Iterator[Problem]:
+    """Files of modalities that no encoder reads."""
+    read = {read_by(encoder) for encoder in encoders.values()}
+    for modality in MEDIA:
+        for row, content in enumerate(catalog.content.get(modality, ()) if modality not in read else ()):
+            if content is not None and not isinstance(content, Ready):
+                yield Problem(catalog.ids[row], modality, "", f"not used, the run made nothing of {modality}")
 
 
 def _once(problems: Sequence[Problem], encoders: Mapping[str, Encoder]) -> Iterator[Problem]:
@@ -138,7 +151,7 @@ def _direct(encoder: Encoder, units: Units, catalog: Catalog, problems: list[Pro
             units[start : start + 4096], _tried(encoder, [c for _, c in units[start : start + 4096]])
         ):
             if isinstance(vector, SensoriumError):
-                problems.append(_problem(catalog, row, encoder, content, str(vector)))
+                problems.append(_problem(catalog, row, encoder, content, _reason(vector)))
             found.append(None if isinstance(vector, SensoriumError) else vector)
     return found
 
@@ -187,7 +200,7 @@ def _cached(
     with contextlib.closing(stored):
         for key, made in stored:
             if isinstance(made, SensoriumError):
-                reasons[key] = str(made)
+                reasons[key] = _reason(made)
             else:
                 vectors.setdefault(key, made)
                 reasons.pop(key, None)
@@ -274,6 +287,11 @@ def content_digest(content: Content, cache: Cache) -> bytes:
 
 def _length(content: Content) -> int:
     return len(content.joined()) if isinstance(content, Text) else 0
+
+
+def _reason(error: SensoriumError) -> str:
+    """Why a content has no vector. What is wrong with a file is told without where it lies, which the problem says itself."""
+    return without_paths(str(error)) if isinstance(error, MediaError) else str(error)
 
 
 def _problem(catalog: Catalog, row: int, encoder: Encoder, content: Content, reason: str) -> Problem:

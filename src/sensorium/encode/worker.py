@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.encode.media import Limits, decode_picture, decode_sound, decode_video
+from sensorium.encode.reasons import without_paths
 from sensorium.errors import MediaError
 
 READY = b"ready"  # the first line of its output, when the first request can be worked at
@@ -68,7 +69,8 @@ def serve() -> None:
         except MediaError as error:
             arrays, head = [], {"error": str(error)}
         except Exception as error:  # whatever a decoder says of a hostile file is the file's fault, not ours
-            arrays, head = [], {"error": f"cannot be decoded: {type(error).__name__}: {error}".replace("\n", " ")[:200]}
+            why = without_paths(str(error), request["path"]).replace("\n", " ")
+            arrays, head = [], {"error": f"cannot be decoded: {type(error).__name__}: {why}"[:200].rstrip(" :")}
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(head).encode() + b"\n")
         for one in arrays:

@@ -6,6 +6,7 @@ How an item is read depends on the run and on itself, never on which others came
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class Places:
         except (ValueError, OSError):  # a NUL within, or far too long
             raise DataError(f"{path[:60]!r} is no path") from None
         if not whole.is_relative_to(self.media.resolve()):
-            raise DataError(f"{path!r} lies outside the media folder")
+            raise DataError(f"{path[:60]!r} lies outside the media folder")
         return whole
 
 
@@ -70,7 +71,8 @@ def told(
     changes: Sequence[Document], recipe: Recipe, places: Places, taken: Taken = NOTHING
 ) -> tuple[Catalog, dict[str, bool], dict[str, str]]:
     """What changed documents tell: items, which are hidden, and what is wrong with which. One that cannot be read is left
-    out, one whose file is not there, or of which a column says nothing, is told without it. One without a body was dropped.
+    out, one whose file is not there or lies elsewhere, or of which a column says nothing, is told without it. One without a
+    body was dropped.
     A column is for what the run has `taken` it for; one that the run does not know, for what the item itself tells by it."""
     bodies = [one.body for one in changes if one.body is not None and not one.body.get("dropped")]
     hidden = {
@@ -83,10 +85,14 @@ def told(
     for body in bodies:
         try:
             own = taken_alone(_filled(body), recipe.items, taken)
-            line = row(body, recipe, places, _with(taken, own))
+            elsewhere: dict[str, str] = {}
+            line = row(body, recipe, places, _with(taken, own), elsewhere)
         except (SensoriumError, OSError, ValueError) as error:
             noted(failed, body["item_id"], " ".join(str(error).split()))
         else:
+            for name, why in elsewhere.items():
+                noted(failed, body["item_id"], f"{name}: {why}")
+            body = {name: value for name, value in body.items() if name not in elsewhere}
             alike.setdefault(tuple(own.items()), []).append((body, line))
     parts = [
         _catalog(lines[some], recipe, _with(taken, dict(own)), failed)
@@ -126,8 +132,8 @@ def _catalog(
         return Catalog(Ids([]), {})
     for one in report.missing:
         body, line = lines[one.line - 1]
-        name = next((n for n, cell in line.items() if isinstance(cell, str) and one.path in cell.split("|")), "media")
-        noted(failed, body["item_id"], f"{name}: no such file")
+        for name in [n for n, cell in line.items() if _names(cell, one.path)] or ["media"]:
+            noted(failed, body["item_id"], f"{name}: no such file{_sent(body.get(name), line.get(name), one.path)}")
     for row_left in report.rejected:
         noted(failed, bodies[row_left.line - 1]["item_id"], row_left.reason)
     roles = next(iter(report.taken.values()), {})
@@ -136,6 +142,25 @@ def _catalog(
             for why in _lost(body, items, roles):
                 noted(failed, body["item_id"], why)
     return items
+
+
+def _names(cell: object, path: str) -> bool:
+    return isinstance(cell, str) and path in cell.split("|")
+
+
+def _sent(value: object, cell: object, path: str) -> str:
+    """Which of several files of a column lies at a path, as it was sent; "" where there is one alone."""
+    laid = str(cell).split("|")
+    sent = _several(_joined(value))
+    return f" {sent[laid.index(path)][:60]!r}" if len(laid) == len(sent) > 1 and path in laid else ""
+
+
+def _joined(value: object) -> str:
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _several(told: str) -> list[str]:
+    return [part.strip() for part in told.split("|") if part.strip()]
 
 
 def _together(parts: Sequence[Catalog], order: Sequence[str]) -> Catalog:
@@ -190,9 +215,11 @@ def _filled(body: Body) -> dict[str, Any]:
     }
 
 
-def row(body: Body, recipe: Recipe, places: Places, taken: Taken = NOTHING) -> dict[str, Any]:
-    """A document as a row of the recipe's table of items; what it does not state is empty. **Raises** DataError for a file that
-    lies elsewhere."""
+def row(
+    body: Body, recipe: Recipe, places: Places, taken: Taken = NOTHING, elsewhere: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A document as a row of the recipe's table of items; what it does not state is empty. A column with a file that lies
+    elsewhere is left empty, and `elsewhere` tells why; without it that **raises** DataError."""
     things = recipe.items
     things = replace(
         things, id=things.id or ITEM_IDS[0], vectors={n: c for n, c in things.vectors.items() if not c.endswith(".npy")}
@@ -210,7 +237,12 @@ def row(body: Body, recipe: Recipe, places: Places, taken: Taken = NOTHING) -> d
         if isinstance(value, list) and roles.attributes.get(name) == "category":
             value = value[0] if len(value) == 1 else None
         if name in files:
-            out[name] = _within("|".join(map(str, value)) if isinstance(value, list) else str(value), places)
+            try:
+                out[name] = _within(_joined(value), places)
+            except DataError as error:
+                if elsewhere is None:
+                    raise
+                out[name], elsewhere[name] = None, str(error)
         else:
             out[name] = None if value is None else as_cell(value)
     return out
@@ -219,9 +251,9 @@ def row(body: Body, recipe: Recipe, places: Places, taken: Taken = NOTHING) -> d
 def _within(told: str, places: Places) -> str:
     """The place of a file, or of several that are divided by "|". **Raises** DataError for one that lies elsewhere."""
     whole = places.inside(told)
-    if "|" not in told or whole.is_file():
+    if "|" not in told or os.path.isfile(whole):  # which is silent on a name that is far too long
         return str(whole)
-    several = [str(places.inside(part.strip())) for part in told.split("|") if part.strip()]
+    several = [str(places.inside(part)) for part in _several(told)]
     if any(clean_text(one) != one for one in several):  # the reader would look elsewhere
         raise DataError(f"{told[:60]!r} is no path")
     return "|".join(several)
