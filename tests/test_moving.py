@@ -513,3 +513,15 @@ def test_a_full_disk_is_told_with_its_line(engine, mark, tmp_path, monkeypatch):
             imported(tmp_path / "out", store, run=tmp_path / "other")
         assert store.get("uploads", "new") is None
     assert list((tmp_path / "other" / "media").iterdir()) == []
+
+
+def test_of_an_item_that_was_dropped_and_put_again_what_was_told_since_is_exported(world, run, tmp_path):
+    with Engine.open(run, cache=world / "cache").store as store:
+        known = Engine.open(run, cache=world / "cache").snapshot.catalog.ids[0]
+        store.put("items", {known: {"item_id": known, "hidden": False, "anew": True, "title": "New"}})
+        store.put("items", {"other": {"item_id": "other", "hidden": False, "anew": True, "title": "Other"}})
+        exported(run, store, tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text("utf-8").splitlines()]
+    found = {row["item_id"]: row for row in rows}
+    assert found[known] == {"item_id": known, "hidden": False, "title": "New"}
+    assert found["other"] == {"item_id": "other", "hidden": False, "title": "Other"}

@@ -49,6 +49,7 @@ FORMATS = ("jsonl", "csv")
 TABLES = ("items", "users", "events", "journal", "documents", "keys")
 NAMES = {"items": "item_id", "users": "user_id"}  # what the id of a thing is called in its table
 GORSE = "_gorse"  # in a document: the item as it came through Gorse's API
+ANEW = "anew"  # and that it was dropped before
 COLUMNS = ("user", "item", "kind", "time", "value", "text", "key")
 ID_CHARACTERS = 512  # that an id may have in the API
 DEEPEST = 250  # trees within trees that the service can answer with
@@ -209,6 +210,9 @@ def _things(
             continue
         assert catalog is not None
         known: Row = {NAMES[kind]: name}
+        if told.get(ANEW):  # nothing stays of what it was
+            yield known | {key: value for key, value in told.items() if key != ANEW}
+            continue
         if row < len(catalog.titles) and catalog.titles[row]:
             known["title"] = catalog.titles[row]
         for modality, column in catalog.content.items():
@@ -228,7 +232,7 @@ def _things(
         yield known | told
     for name, told in documents.items():
         if (catalog is None or name not in catalog.ids) and not told.get("dropped"):
-            yield {NAMES[kind]: name, **told}
+            yield {NAMES[kind]: name, **{key: value for key, value in told.items() if key != ANEW}}
 
 
 def _events(version: Snapshot, log: Iterable[tuple[Any, ...]], read: int) -> Iterator[Row]:

@@ -45,8 +45,10 @@ class Uploads:
         """
         own = self.store.get(KIND, item) or {}
         for column, value in body.items():
-            if isinstance(value, str) and value.startswith(UPLOADED) and own.get(column) != value:
-                raise DataError(f"{column}: {value[:60]!r} was not uploaded for item {item!r}")
+            named = value if isinstance(value, list) else [value]
+            parts = [part.strip() for one in named if isinstance(one, str) for part in one.split("|")]
+            if any(part.startswith(UPLOADED) and own.get(column) != part for part in parts):
+                raise DataError(f"{column}: {str(value)[:60]!r} was not uploaded for item {item!r}")
         return {**{column: mark for column, mark in own.items() if column not in body}, **body}
 
     def drop(self, item: str) -> None:
