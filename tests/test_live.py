@@ -55,6 +55,8 @@ def test_whatever_is_told_of_items_answers_are_those_of_tables_made_anew(
         }
         hidden = {str(rng.choice(names)): bool(rng.integers(2))}
         engine.take_in(Catalog(Ids(told), content, [f"T{turn}" for _ in told]), hidden=hidden, documents=turn + 1)
+        emptied = Catalog(Ids([names[-turn - 1]]), {})  # of which nothing is left
+        engine.take_in(emptied, hidden={}, documents=turn + 1, stated={names[-turn - 1]: None})
         live = engine.live
         assert live.warm
         assert isinstance(live.index, Cells) is celled
@@ -67,14 +69,21 @@ def test_whatever_is_told_of_items_answers_are_those_of_tables_made_anew(
         assert np.allclose(now.popularity, then.popularity)
         assert now.popular.tolist() == then.popular.tolist()
         assert live.lookup.new.tolist() == alone.lookup.new.tolist()
+        assert live.lookup.columns.keys() == alone.lookup.columns.keys()
+        for name, column in live.lookup.columns.items():
+            other = alone.lookup.columns[name]
+            assert np.array_equal(column.numbers, other.numbers, equal_nan=True)
+            assert {w: rows.tolist() for w, rows in column.words.items()} == {
+                w: r.tolist() for w, r in other.words.items()
+            }
         for user in people:
             for query in (Query(user=user, k=30), Query(user=user, k=10, diversity=0.4, sources=("popular", "new"))):
                 mine = engine.answer(query)
                 engine._held._live = alone
-                other = engine.answer(query)
+                fresh = engine.answer(query)
                 engine._held._live = live
-                assert mine.ids() == other.ids(), (turn, user)
-                assert np.allclose([one.score for one in mine.items], [one.score for one in other.items], atol=1e-4)
+                assert mine.ids() == fresh.ids(), (turn, user)
+                assert np.allclose([one.score for one in mine.items], [one.score for one in fresh.items], atol=1e-4)
         found = engine.recommend(k=60, rules=["form = odd"], repeat=True) if turn and len(told) else None
         if found is not None:
             rows = [

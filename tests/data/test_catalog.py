@@ -52,3 +52,5 @@ def test_a_catalogue_over_another_has_what_changed_and_what_is_new() -> None:
     copied = Catalog(both.ids, {m: list(column) for m, column in both.content.items()}, list(both.titles))
     assert both.changed(copied) is None  # upon other columns: whatever differs
     assert first.extended(Catalog(Ids(["b"]), {})) is first
+    emptied = first.over(first.ids, {"text": {0: None}}, {})
+    assert emptied.changed(first) == {0}

@@ -111,7 +111,8 @@ class Catalog:
             mine, other = (_parted(one.content.get(modality)) for one in (self, before))
             if mine[0] is not other[0]:
                 return None
-            rows |= {row for row in mine[1].keys() | other[1].keys() if mine[1].get(row) is not other[1].get(row)}
+            moved = mine[1].keys() | other[1].keys()  # None may be laid over something
+            rows |= {row for row in moved if mine[1].get(row, moved) is not other[1].get(row, moved)}
         return rows if self.ids.begins(before.ids) else None
 
 
