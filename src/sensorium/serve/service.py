@@ -23,6 +23,7 @@ from sensorium.adapt.adaptive import Adaptive
 from sensorium.answer import Several
 from sensorium.arrays import threads
 from sensorium.data.catalog import Catalog
+from sensorium.data.columns import Taken
 from sensorium.data.ids import Ids
 from sensorium.engine import Engine
 from sensorium.errors import DataError, SensoriumError, UnknownId
@@ -100,6 +101,7 @@ class Service:
         self._fresh: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._abreast = Abreast(self)
+        self._columns: tuple[object, Taken] | None = None
         self.engine.wait_at_most(encoder_seconds)
         self._tasks: list[asyncio.Task[None]] = []
         self._learning = 0
@@ -352,7 +354,7 @@ class Service:
         """Encode what the store has and the live version lacks, or knows otherwise; returns how many items were added."""
         added = 0
         while changes := self.store.changed(ITEMS, self.engine.snapshot.documents):
-            items, hidden, failed = told(changes, self.engine.recipe, self.places, taken_by(self.engine.snapshot))
+            items, hidden, failed = told(changes, self.engine.recipe, self.places, self._taken())
             try:
                 added += self._taken_in(items, hidden, changes, failed)
             except (SensoriumError, OSError, ValueError):  # one of them cannot be encoded: the others, without it
@@ -374,10 +376,17 @@ class Service:
         """Why an item could not be added, or what of it could not; None where nothing is wrong."""
         return (self.store.get(PROBLEMS, item) or {}).get("why") or self.lacking.get(item)
 
+    def _taken(self) -> Taken:
+        """What the columns of the run's table were taken for: asked of a snapshot of before once, for that takes a while."""
+        snapshot = self.engine.snapshot
+        if self._columns is None or self._columns[0] is not snapshot.fusion:  # which a version keeps, whatever is added
+            self._columns = snapshot.fusion, taken_by(snapshot)
+        return self._columns[1]
+
     def _one_by_one(self, changes: Sequence[Document], failed: dict[str, str]) -> int:
         added = 0
         for change in changes:
-            items, hidden, _ = told([change], self.engine.recipe, self.places, taken_by(self.engine.snapshot))
+            items, hidden, _ = told([change], self.engine.recipe, self.places, self._taken())
             try:
                 added += self._taken_in(items, hidden, [change], failed)
             except (SensoriumError, OSError, ValueError) as error:
