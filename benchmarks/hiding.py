@@ -92,7 +92,6 @@ def main() -> None:
     words.add_argument("--phases", nargs="+", default=["calm", "swapping", "learning anew"])
     given = words.parse_args()
     from sensorium import runs
-    from sensorium.serve.run import SWITCH_SECONDS
     from sensorium.serve.service import Service
 
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +122,6 @@ def main() -> None:
         def nothing(stop: threading.Event) -> None:
             stop.wait()
 
-        sys.setswitchinterval(SWITCH_SECONDS)  # as the command does
         with served(service) as port:
             serve_load.driven(port, file, 0, 5)  # until all is compiled
             for phase, work in (("calm", nothing), ("swapping", swapping), ("learning anew", forgetting)):

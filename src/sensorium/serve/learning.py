@@ -177,7 +177,8 @@ class Learning:
                     with self._lock:  # whoever stops waits for the swap, or comes before it
                         if self._stopped != turn:
                             raise SnapshotError(STOPPED)
-                        self.last = {"state": "adopted", "version": engine.adopt(place, version)}
+                        with self.service.busy():
+                            self.last = {"state": "adopted", "version": engine.adopt(place, version)}
         except BlockingIOError:
             self.last = {"state": "left", "why": "another process of this run is learning"}
         except (SensoriumError, OSError, ValueError) as error:

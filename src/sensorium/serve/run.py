@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ from sensorium.serve.workers import bound
 
 LEAST_TLS = ssl.TLSVersion.TLSv1_2
 HEAD_SECONDS = 30.0  # that a client may take for the head of a request
-SWITCH_SECONDS = 0.001  # that a thread which makes tables may hold up one that answers; five times as much is usual
 
 
 def run(
@@ -62,7 +60,6 @@ def run(
         app = application(services, serving, traces=traces, hosts=loopback(serving, keyed))
         servers = [(_server(app, serving, context), door) for door, context in doors]
         lasting = opened.pop_all()  # the servers close them; held, or the limit of threads would end with it
-    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=_loop()) as runner:
         whole = runner.run(_served(app, servers, serving))
         if traces is not None:

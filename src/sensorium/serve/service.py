@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import secrets
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ SLOW = ("explain", "pins", "caps", "modalities", "sources")  # wishes of which a
 COMMITS = 4096  # calls that may wait for the disk
 ENCODER_SECONDS = 15.0  # that an encoder may take for some items, loading its model included
 RETRY_SECONDS = (5.0, 600.0)  # the first pause before a missing encoder is asked again, and the longest
+SWITCH_SECONDS, USUAL_SECONDS = 0.001, sys.getswitchinterval()  # after which a thread that works on lets others go on
 FOLLOW_SECONDS = 1.0  # by which a key that another process made or dropped is known here
 
 
@@ -199,7 +201,7 @@ class Service:
 
     async def slow(self, work: Callable[[], T]) -> T:
         """The work in the one thread that takes in what is told of items."""
-        with self._busy():
+        with self.busy():
             return await asyncio.get_running_loop().run_in_executor(self._slow, work)
 
     # --- answering, observing -------------------------------------------------------------------------------------
@@ -423,21 +425,25 @@ class Service:
             self.adaptive.forget(user)
 
         await self.threaded(look)
-        with self._busy():
+        with self.busy():
             await self.learner.forget(user)
 
     async def rollback(self, to: str | None = None) -> str:
         """Goes back to a version; what is being learnt just now is given up."""
-        with self._busy():
+        with self.busy():
             return await self.learner.instead(lambda: self.engine.rollback(to))
 
     @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
+    def busy(self) -> Iterator[None]:
+        """Whilst what answers is being changed: a thread that makes tables gives way sooner to those that answer."""
         self._learning += 1
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             yield
         finally:
             self._learning -= 1
+            if not self._learning:
+                sys.setswitchinterval(USUAL_SECONDS)
 
     async def _keep_up(self) -> None:
         assert self._fresh is not None
