@@ -89,7 +89,6 @@ def main() -> None:
     words.add_argument("--hides", type=int, default=100, help="of each phase")
     words.add_argument("--rate", type=float, default=100)
     words.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sensorium-serve-load")
-    words.add_argument("--phases", nargs="+", default=["calm", "swapping", "learning anew"])
     given = words.parse_args()
     from sensorium import runs
     from sensorium.serve.service import Service
@@ -125,8 +124,6 @@ def main() -> None:
         with served(service) as port:
             serve_load.driven(port, file, 0, 5)  # until all is compiled
             for phase, work in (("calm", nothing), ("swapping", swapping), ("learning anew", forgetting)):
-                if phase not in given.phases:
-                    continue
                 stop, ended = threading.Event(), []
                 drive = [sys.executable, str(Path(serve_load.__file__)), "--drive", str(file), "--port", str(port)]
                 load = subprocess.Popen(
@@ -135,7 +132,6 @@ def main() -> None:
                 beside = threading.Thread(target=lambda w=work, s=stop, e=ended: e.append(w(s)))
                 beside.start()
                 began = time.perf_counter()
-
                 phases[phase] = hidden_and_shown(port, people, given.hides, lambda: service.engine.snapshot.catalog.ids)
                 stop.set()
                 subprocess.run(["pkill", "-P", str(os.getpid()), "-f", "sensorium.serve.learning"], check=False)

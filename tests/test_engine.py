@@ -310,9 +310,8 @@ def test_items_hidden_and_shown_at_once_end_as_a_dictionary_says(engine):
 @pytest.mark.parametrize("full", [False, True])
 def test_a_dropped_item_that_an_event_names_stays_away_from_every_later_version(engine, world, tmp_path, full):
     engine.observe([{"user": "p001", "item": "gone", "kind": "buy"}, {"user": "p002", "item": "there", "kind": "buy"}])
-    engine.candidate(
-        tmp_path / "run" / "snapshots" / ".candidate.1", full=full, hidden={"gone": True}, documents=3, share=0
-    )
+    engine.take_in(Catalog(Ids([]), {}), hidden={"gone": True}, documents=3)
+    engine.candidate(tmp_path / "run" / "snapshots" / ".candidate.1", full=full, share=0)
     version = engine.versions().versions[-1]
     engine.adopt(tmp_path / "run" / "snapshots" / ".candidate.1", replace(version, of=engine.version))
     again = Engine.open(tmp_path / "run", cache=world / "cache")

@@ -382,9 +382,7 @@ class Engine:
     # --- versions -------------------------------------------------------------------------------------------------
 
     def candidate(
-        self, place: Path, *, full: bool = False, told: Catalog | None = None, hidden: Mapping[str, bool] | None = None,
-        documents: int = 0, stated: Mapping[str, Collection[str] | None] | None = None, share: float = 0.2,
-        most: int = 1000, bounds: Bounds | None = None,
+        self, place: Path, *, full: bool = False, share: float = 0.2, most: int = 1000, bounds: Bounds | None = None
     ) -> tuple[Verdict, Version]:  # fmt: skip
         """The next version as a folder at `place`, and whether it may answer; what answers now does not change.
 
@@ -394,10 +392,7 @@ class Engine:
         """
         now, fresh = self.snapshot, self._held.entries()
         cut = len(fresh) - min(int(len(fresh) * share), most)
-        after, self.problems = versions.learnt(
-            self._held, now, fresh[:cut], self.cache, full=full, told=told, hidden=hidden, documents=documents,
-            stated=stated,
-        )  # fmt: skip
+        after, self.problems = versions.learnt(self._held, now, fresh[:cut], self.cache, full=full)
         return versions.weighed(self._held, after, place, fresh[cut:], full=full, bounds=bounds)
 
     def judge(self, place: Path, asked: Sequence[Entry] = (), *, bounds: Bounds | None = None) -> Verdict:
@@ -476,7 +471,7 @@ class Engine:
     def _learnt_anew(self, after: Snapshot, before: Snapshot, *, why: str, only: bool = False) -> None:
         """The version answers, with whatever was told of items since `before`."""
         with self._held.turn():
-            after = after if self.snapshot is before else carried(after, self.snapshot)
+            after = after if self.snapshot is before else carried(after, self.snapshot, kin=True)
             # What is learnt anew has asked every encoder for everything that it knew.
             self.lacking = {name: why for name, why in self.lacking.items() if name not in before.catalog.ids}
             self._held.swap(after, only=only, why=why)

@@ -55,14 +55,14 @@ class Held:
         """Which items are hidden, as documents tell up to a change of them: from the next answer on, and in whatever version
         comes, unless that has taken in a newer change. Waits for no turn."""
         with self._placing:
-            ids, shown = self._live.snapshot.catalog.ids, {name for name, state in hidden.items() if not state}
-            rows = self._live.hidden
-            quiet = {n for n in shown if n not in self._said and not (n in ids and ids.row(n) in rows)}
-            for name in hidden.keys() - quiet:
-                if documents >= self._said.get(name, (0, False))[0]:
-                    self._said[name] = documents, hidden[name]
-            if len(quiet) < len(hidden):
-                self._live = self._live.hiding(self._newer(self._live, hidden))
+            ids, rows = self._live.snapshot.catalog.ids, self._live.hidden
+            for name, state in hidden.items():
+                known = (
+                    state or name in self._said or (name in ids and ids.row(name) in rows)
+                )  # of most is nothing to say
+                if known and documents >= self._said.get(name, (0, False))[0]:
+                    self._said[name] = documents, state
+            self._live = self._live.hiding(self._newer(self._live, hidden))
 
     def _newer(self, live: Live, among: Collection[str] | None = None) -> dict[str, bool]:
         """What was said of items, or some `among` them, after what the version has taken in."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sensorium import runs
 from sensorium import snapshot as snapshots
-from sensorium.data.catalog import Catalog
-from sensorium.data.ids import Ids
 from sensorium.encode.run import Problem
 from sensorium.errors import SnapshotError, UnknownId
 from sensorium.evaluate.gate import Bounds, Verdict, judged
 from sensorium.feedback.store import Entry
 from sensorium.held import Held
 from sensorium.live import Live, celled
-from sensorium.refresh import carried, refreshed, taken_in, unlogged, updated
+from sensorium.refresh import carried, refreshed, unlogged, updated
 from sensorium.runs import Version
 from sensorium.snapshot import Snapshot
 
@@ -31,22 +29,15 @@ def anew(held: Held) -> tuple[Snapshot, list[Entry]]:
 
 
 def learnt(
-    held: Held, now: Snapshot, fresh: Sequence[Entry], cache: Path, *, full: bool = False, told: Catalog | None = None,
-    hidden: Mapping[str, bool] | None = None, documents: int = 0,
-    stated: Mapping[str, Collection[str] | None] | None = None,
-) -> tuple[Snapshot, list[Problem]]:  # fmt: skip
+    held: Held, now: Snapshot, fresh: Sequence[Entry], cache: Path, *, full: bool = False
+) -> tuple[Snapshot, list[Problem]]:
     """The version after `now`, which has learnt from `fresh` events: all of it anew, or the models going on."""
-    begun, problems = now, list[Problem]()
-    if told is not None or hidden:
-        begun, problems = taken_in(
-            now, told or Catalog(Ids([]), {}), cache, hidden=hidden, documents=documents, stated=stated
-        )
     if not full:
-        return updated(begun, fresh), problems
+        return updated(now, fresh), []
     end = fresh[-1].position if fresh else now.position
     whole = [] if held.log is None else [e for e in held.log.read(now.base) if e.position <= end]
-    after, more = refreshed(unlogged(begun), whole, cache)
-    return replace(after, position=max(after.position, end)), [*problems, *more]
+    after, problems = refreshed(unlogged(now), whole, cache)
+    return replace(after, position=max(after.position, end)), problems
 
 
 def weighed(

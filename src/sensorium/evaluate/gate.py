@@ -16,7 +16,6 @@ import numpy as np
 
 from sensorium.answer import answer
 from sensorium.arrays import unit
-from sensorium.data.catalog import Catalog
 from sensorium.evaluate.compare import paired
 from sensorium.feedback.store import Entry
 from sensorium.rank.query import Query
@@ -140,27 +139,10 @@ def _numbers(present: Any, candidate: Any) -> Iterator[str]:
         after = candidate.features.items if what == "the fused space" else candidate.views.get(what)
         had, has = int(before.present.sum()), int(after.present.sum()) if after is not None else 0
         if what != "reviews" and has < had:
-            had -= sum(
-                _emptied(present.catalog, candidate.catalog, row) for row in np.flatnonzero(before.present).tolist()
-            )
-        if what != "reviews" and has < had:
             yield f"{what}: {has} items have it, {had} had"
-
     weight = candidate.events.weight
     if not (np.isfinite(weight).all() and np.isfinite(candidate.events.time).all()):
         yield "events have weights or times that are not finite"
-
-
-def _emptied(before: Catalog, after: Catalog, row: int) -> bool:
-    """Whether an item was told to have nothing of some kind that it had."""
-    name = before.ids[row]
-    if name not in after.ids:
-        return False
-    here = after.ids.row(name)
-    return any(
-        column[row] is not None and (kind not in after.content or after.content[kind][here] is None)
-        for kind, column in before.content.items()
-    )
 
 
 def _placed(present: Any, candidate: Any, asked: Sequence[Entry], end: int) -> list[str]:

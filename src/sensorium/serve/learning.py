@@ -239,16 +239,14 @@ def main(words: str) -> None:
     changes = engine.store.changed(ITEMS, engine.snapshot.documents, most=10**9)
     places = Places(path["folder"] / UPLOADS, path["media"])
     items, hidden, _ = told(changes, engine.recipe, places, taken_by(engine.snapshot))
-    documents = changes[-1].changed if changes else 0
+    if changes:  # as whoever serves the run has
+        engine.take_in(items, hidden=hidden, documents=changes[-1].changed, stated=stated(changes))
     if "forget" in asked:
-        engine.take_in(items, hidden=hidden, documents=documents, stated=stated(changes))
         engine.forget(asked["forget"])
         print(engine.version)
         return
     assert path["place"] is not None
-    _, version = engine.candidate(
-        path["place"], full=asked["full"], told=items, hidden=hidden, documents=documents, stated=stated(changes)
-    )
+    _, version = engine.candidate(path["place"], full=asked["full"])
     print(json.dumps(asdict(version)))
 
 

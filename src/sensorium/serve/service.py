@@ -436,14 +436,16 @@ class Service:
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
         """Whilst what answers is being changed: a thread that makes tables gives way sooner to those that answer."""
-        self._learning += 1
-        sys.setswitchinterval(SWITCH_SECONDS)
+        with self._counting:
+            self._learning += 1
+            sys.setswitchinterval(SWITCH_SECONDS)
         try:
             yield
         finally:
-            self._learning -= 1
-            if not self._learning:
-                sys.setswitchinterval(USUAL_SECONDS)
+            with self._counting:
+                self._learning -= 1
+                if not self._learning:
+                    sys.setswitchinterval(USUAL_SECONDS)
 
     async def _keep_up(self) -> None:
         assert self._fresh is not None
