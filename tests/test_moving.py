@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from sensorium.cli import app
 from sensorium.engine import Engine
 from sensorium.errors import DataError, SnapshotError
+from sensorium.exporting import exported
 from sensorium.feedback.open import opened
 from sensorium.feedback.store import Entry, Note
-from sensorium.moving import exported, imported
+from sensorium.importing import imported
 from sensorium.recipe import recipe_of
 from sensorium.serve.documents import Places, row
 from sensorium.uploaded import kept

@@ -40,8 +40,8 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
 ) -> None:  # fmt: skip
     """Write items, people, events, journals and the names of keys as tables, and uploaded media beside them."""
+    from sensorium.exporting import exported
     from sensorium.feedback.open import opened
-    from sensorium.moving import exported
     from sensorium.runs import current, store_of
 
     current(run)
@@ -56,7 +56,7 @@ def export(
 def import_(run: Run, folder: Annotated[Path, typer.Argument(help="What sensorium export wrote.")]) -> None:
     """Put exported tables, and the uploaded media beside them, into a run; a running service takes them up."""
     from sensorium.feedback.open import opened
-    from sensorium.moving import imported
+    from sensorium.importing import imported
     from sensorium.runs import current, store_of
     from sensorium.snapshot import read
 

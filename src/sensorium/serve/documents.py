@@ -26,6 +26,8 @@ from sensorium.data.report import LISTED
 from sensorium.data.things import taken_alone
 from sensorium.errors import DataError, SensoriumError
 from sensorium.feedback.store import Document
+from sensorium.moving import ANEW as ANEW
+from sensorium.moving import GORSE as GORSE
 from sensorium.recipe import Recipe
 from sensorium.runs import UPLOAD
 from sensorium.uploaded import UPLOADED
@@ -34,8 +36,6 @@ MEDIA_COLUMNS = tuple(
     name for names in MEDIA_NAMES.values() for name in names
 )  # that the reader takes for media by name
 ITEMS = "items"  # the kind of document that items are
-GORSE = "_gorse"  # in a document: the item as it came through Gorse's API, which answers with it
-ANEW = "anew"  # in a document: the item was dropped before, nothing that was known of it stays
 MARKS = ("dropped", ANEW, GORSE)  # that nobody may send
 OURS = ("item_id", "hidden", *MARKS)  # what a document has beside the columns of the table
 _NAME = re.compile(UPLOAD)
